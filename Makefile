@@ -1,0 +1,59 @@
+# `make demo` and `make test` are all a new machine needs: Python 3.11, pip and gcc.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+
+DEMO_POSTS := \
+  "Thank you all for a wonderful evening at the stadium!" \
+  "Your football club is a bunch of clueless donkeys, and so are its fans." \
+  "Our new neighbours come from three continents and bake the best bread in town."
+
+.PHONY: install dev demo test check starter starter-report bench bench-7b clean
+
+install: $(VENV)/.installed
+dev: $(VENV)/.dev
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --constraint constraints.txt torch
+	$(PIP) install --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: install  ## Fetch and quantise the starter base, then explain three posts.
+	$(BIN)/hatex prepare starter --only models
+	@for post in $(DEMO_POSTS); do $(BIN)/hatex explain "$$post" || exit 1; done
+
+test: dev  ## The whole test suite; tests that need the data sets run where HATEX_DATA names them.
+	$(BIN)/pytest
+
+check: dev  ## Lint, types, layers.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy hatex
+	$(BIN)/lint-imports
+
+starter: dev  ## Train what ships in hatex/starter (about 90 minutes on 2 cores); resumes.
+	$(BIN)/hatex prepare starter --only data
+	$(BIN)/hatex train starter --resume --registry build/registry
+	rm -rf hatex/starter/adapters hatex/starter/routers
+	cp -r build/registry/adapters build/registry/routers hatex/starter/
+
+starter-report: install  ## Print the README's table again.
+	$(BIN)/hatex eval starter
+
+bench: dev
+	$(BIN)/python tests/bench/help_time.py
+	$(BIN)/python tests/bench/merge_time.py
+	$(BIN)/python tests/bench/engine.py
+
+bench-7b: dev
+	$(BIN)/python tests/bench/llama7b.py
+
+clean:
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
