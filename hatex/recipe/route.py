@@ -1,0 +1,28 @@
+"""Recipe section `route`: how posts are answered (also by `explain` and `eval`)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from hatex.recipe.section import Section
+
+
+class PolicySection(Section):
+    flag_hate: float = Field(default=0.5, ge=0, le=1)
+    """`flag` from this P(hate) on."""
+    review_neutral: float = Field(default=0.5, ge=0, le=1)
+    """`review` below this P(neutral)."""
+    review_disagreement: float = Field(default=0.8, ge=0, le=1)
+    """`review` above this disagreement."""
+
+
+class RouteSection(Section):
+    strategy: str = "blend"
+    """`blend`, `top-K`, `single:NAME`, `uniform` or `full`."""
+    space: Literal["delta", "probability", "reference"] = "delta"
+    batch_tokens: int = Field(default=2048, gt=0)
+    max_tokens: int = Field(default=512, gt=8)
+    """Context of one post, prompt included; longer posts are cut and say `truncated`."""
+    policy: PolicySection = PolicySection()

@@ -1,0 +1,98 @@
+"""Recipe section `train`: adapters by QLoRA, and the router."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from hatex.recipe.section import Section
+
+
+class LoraSection(Section):
+    r: int = Field(default=8, gt=0)
+    alpha: float = Field(default=16, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    rslora: bool = False
+    modules: tuple[str, ...] | None = None
+    """Names of the linear layers; absent: every linear layer but the output head."""
+
+
+class AdapterSection(Section):
+    """What one adapter is trained on."""
+
+    platforms: tuple[str, ...] = ()
+    """Platform families whose rows it sees; empty: all."""
+    init: str | None = None
+    """Name of an adapter of this recipe, trained earlier, to start from."""
+    rows: dict[str, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
+    """Seeded subsample of each data set's training rows; empty: all rows of its platforms."""
+    fully_labelled_share: float = Field(default=0.25, ge=0, lt=1)
+    """Smallest share of rows from data sets whose annotators chose among all three labels."""
+    epochs: float = Field(default=1.0, gt=0)
+    lr: float | None = Field(default=None, gt=0)
+    """Overrides `train.lr`."""
+    dataset_weights: dict[str, float] = Field(default_factory=dict)
+    """Loss weight of each data set; absent sets weigh 1."""
+
+
+class RouterSection(Section):
+    hidden: int = Field(default=8, gt=0)
+    adapters: tuple[str, ...] = Field(min_length=1)
+    """The adapters the router weighs; each is the platform it learns to name."""
+    posts_per_platform: int = Field(default=4000, gt=0)
+    """Posts of each platform that it is fitted on."""
+    calibration_posts: int = Field(default=250, gt=0)
+    """Tune posts of each data set that the label calibration is fitted on."""
+    epochs: int = Field(default=30, gt=0)
+    lr: float = Field(default=5e-3, gt=0)
+    formatting_noise: float = Field(default=0.5, ge=0, le=1)
+    """Share of training posts whose case, punctuation, mentions and links are varied at random."""
+
+
+class TrainSection(Section):
+    data: str
+    """Folder that `prepare` wrote."""
+    adapters: dict[str, AdapterSection] = Field(min_length=1)
+    """In training order."""
+    router: RouterSection | None = None
+    lora: LoraSection = LoraSection()
+    seed: int = 4761
+    lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    warmup_share: float = Field(default=0.03, ge=0, lt=1)
+    batch_tokens: int = Field(default=1600, gt=0)
+    """Token budget of one batch, padding included; rows of similar length share a batch."""
+    batch_rows: int | None = Field(default=None, gt=0)
+    """Most posts of one batch; absent: as many as `batch_tokens` holds."""
+    max_tokens: int = Field(default=128, gt=8)
+    """Posts are cut so that prompt and answer fit."""
+    explanation_weight: float = Field(default=0.0, ge=0)
+    """Weight of the explanation-token loss beside the label loss."""
+    formatting_noise: float = Field(default=0.0, ge=0, le=1)
+    """Share of training posts whose case, punctuation, mentions and links are varied at random."""
+    optimizer: Literal["auto", "adamw", "adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit"] = "auto"
+    """`auto`: paged_adamw_32bit on CUDA, adamw elsewhere."""
+    accumulate: int = Field(default=1, gt=0)
+    """Batches per optimizer step."""
+    checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more time."""
+    evaluations: int = Field(default=4, ge=0)
+    """How often the loss on tune is taken; the best adapter is kept. 0: keep the last."""
+    tune_posts: int = Field(default=300, gt=0)
+    """Seeded posts of the adapter's data sets that the loss on tune is taken on."""
+    checkpoint_every: int = Field(default=50, gt=0)
+    """Optimizer steps between checkpoints."""
+    licence: str | None = None
+    """SPDX expression for the trained weights; what the licences of the data allow."""
+    report_to: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Where losses are logged besides losses.jsonl; needs `hatex[tensorboard]` or `hatex[wandb]`."""
+    report_folder: str = "build/runs"
+    """Folder for the files of `report_to`."""
+    report_posts: int = Field(default=0, ge=0)
+    """Seeded posts of the report split that a finished adapter is measured on, for its card; 0: not measured."""
+    compare_with: str | None = None
+    """Recipe whose engine is measured beside the trained one on the report posts of `eval.data`."""
+    threads: int | None = Field(default=None, gt=0)
+    """CPU threads; fixed so that a resumed run repeats the uninterrupted one."""
