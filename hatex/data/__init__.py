@@ -1,0 +1,1 @@
+"""From raw rows to examples: sources, votes, cleaning, duplicates, splits, prompts, cards."""

@@ -1,0 +1,128 @@
+"""Rows of tables: CSV and JSONL read with row numbers, parquet, local folders and hub ids through `datasets`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from hatex.data.files import csv_rows, jsonl_rows
+from hatex.data.raw import Part, Problem, SourceSpec
+from hatex.errors import DataError, FetchError
+
+PART_NAMES: Final[Mapping[str, Part]] = {
+    "train": "train",
+    "dev": "dev",
+    "valid": "dev",
+    "validation": "dev",
+    "test": "test",
+}
+"""Names of official parts, in columns, file names and hub splits."""
+_KINDS: Final = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+
+Place = tuple[str, int, Part | None, dict[str, Any]]
+"""File (or hub id and split), row from 1, official part, fields."""
+
+
+class BadTableRowError(ValueError):
+    """Carried inside the fields so that the reader reports it in its place."""
+
+
+class _Broken(dict[str, Any]):
+    """A row that could not be read: the first field a reader asks for tells why."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__()
+        self._message = message
+
+    def __missing__(self, key: str) -> Any:
+        raise BadTableRowError(self._message)
+
+
+def table_files(path: Path) -> Sequence[Path]:
+    """The file itself, or all tables of a folder in order of name.
+
+    Raises:
+        DataError: none there.
+    """
+    if path.is_file():
+        return [path]
+    found = [each for each in sorted(path.iterdir()) if _kind(each) in _KINDS] if path.is_dir() else []
+    if not found:
+        raise DataError(
+            "no table here", where=str(path), hint=f"looked for {', '.join(_KINDS)} (.gz allowed)"
+        )
+    return found
+
+
+def open_rows(spec: SourceSpec, columns: Sequence[str]) -> Iterator[Place]:
+    """Every row of a source's tables, or of its hub data set, streamed.
+
+    Raises:
+        DataError: a column of `columns` is missing. FetchError: the hub cannot be reached or does not have it.
+    """
+    if spec.hub is not None:
+        yield from _hub_rows(spec, columns)
+        return
+    for path in table_files(Path(spec.path or "")):
+        part = PART_NAMES.get(path.name.partition(".")[0].rpartition("_")[2].rpartition("-")[2])
+        for number, row in _file_rows(path, columns):
+            yield str(path), number, part, row
+
+
+def _kind(path: Path) -> str:
+    return next((suffix for suffix in reversed(path.suffixes) if suffix != ".gz"), "")
+
+
+def _file_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    kind = _kind(path)
+    if kind == ".parquet":
+        yield from _dataset_rows(path, columns)
+        return
+    if kind in (".csv", ".tsv"):
+        rows: Iterator[Any] = csv_rows(path, columns, delimiter="\t" if kind == ".tsv" else ",")
+    else:
+        rows = jsonl_rows(path)
+    for number, item in enumerate(rows, start=1):
+        if isinstance(item, Problem):
+            yield item.row or number, _Broken(item.message)
+        else:
+            yield item
+
+
+def _dataset_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    import datasets
+    import pyarrow as pa
+
+    try:
+        table = datasets.load_dataset("parquet", data_files=str(path), split="train", streaming=True)
+        for number, row in enumerate(table, start=1):
+            if number == 1:
+                _check_columns(row, columns, str(path))
+            yield number, row
+    except (pa.ArrowInvalid, datasets.exceptions.DatasetGenerationError) as error:
+        raise DataError(f"not a parquet file: {error}", where=str(path)) from error
+
+
+def _hub_rows(spec: SourceSpec, columns: Sequence[str]) -> Iterator[Place]:
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(spec.hub, revision=spec.revision, streaming=True)
+    except Exception as error:  # datasets lets the errors of many HTTP and file libraries through
+        raise FetchError(
+            f"{type(error).__name__}: cannot load the data set",
+            where=str(spec.hub),
+            hint="check the id and the network",
+        ) from error
+    for split, rows in loaded.items():
+        for number, row in enumerate(rows, start=1):
+            if number == 1:
+                _check_columns(row, columns, f"{spec.hub}/{split}")
+            yield f"{spec.hub}/{split}", number, PART_NAMES.get(split), row
+
+
+def _check_columns(row: Mapping[str, Any], columns: Sequence[str], where: str) -> None:
+    if missing := [name for name in columns if name not in row]:
+        has = ", ".join(map(repr, row))
+        raise DataError(f"missing column {', '.join(map(repr, missing))} (has {has})", where=where)

@@ -1,0 +1,129 @@
+"""Copies are found whatever their form; groups join through any chain; holdouts miss nothing above the threshold."""
+
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hatex.data.duplicates import KeyTable, components, near_edges, text_keys
+from hatex.data.formatting import vary
+from hatex.data.holdout import Holdout, load_texts
+from hatex.data.signatures import GROUP_BAND, agreement, band_keys, build_signatures, is_signed, word_set
+from hatex.errors import DataError
+
+WORDS = [
+    f"{a}{b}"
+    for a in ["ball", "goal", "fan", "club", "kick", "pass", "team", "game", "flag", "line"]
+    for b in ["s", "er", "ed", "ing", "y"]
+]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "RT @Other_Fan: THE REFEREE IS BLIND, &amp; SO ARE YOU http://t.co/zz9",
+        "rt the referee is blind so are you",
+        "RT @fan_1: the referee is blind &amp;amp; so are you <url>",
+        "RT Fan1 the referee is blind  so are you httptcoabc",
+    ],
+)
+def test_a_copy_in_another_form_shares_a_key(other: str) -> None:
+    raw = "RT @Fan_1: The referee is blind & so are you! http://t.co/abc"
+    assert text_keys(raw) & text_keys(other)
+
+
+@given(st.lists(st.sampled_from(WORDS), min_size=2, max_size=12), st.integers(0, 999))
+def test_random_forms_share_a_key(words: list[str], seed: int) -> None:
+    text = f"@user {' '.join(words)} <url>"
+    assert text_keys(text) & text_keys(vary(text, Random(seed)))
+
+
+def test_other_words_share_none() -> None:
+    assert not text_keys("the referee is blind") & text_keys("the referee is kind")
+    assert not text_keys("@user <url>") & text_keys("!!!")
+
+
+def test_components_follow_chains() -> None:
+    edges = [(np.array([4, 2]), np.array([2, 0])), (np.array([5]), np.array([3]))]
+    assert components(6, edges).tolist() == [0, 1, 0, 3, 0, 3]
+    assert components(2, []).tolist() == [0, 1]
+
+
+def test_key_table_joins_on_disk(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    keys = rng.integers(0, 2**64, 300, dtype=np.uint64)
+    table = KeyTable(tmp_path, "t")
+    table.add(keys[:200], np.arange(200))
+    table.add(np.concatenate([keys[200:], keys[:50]]), np.arange(200, 350))
+    pairs = [
+        pair for left, right in table.edges() for pair in zip(left.tolist(), right.tolist(), strict=True)
+    ]
+    assert sorted(pairs) == [(i, i + 300) for i in range(50)]
+    table.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_post_with_one_word_in_eight_changed_is_near() -> None:
+    rng = Random(5)
+    originals = [rng.sample(WORDS, rng.randint(8, 24)) for _ in range(300)]
+    edited = []
+    for words in originals:
+        new = list(words)
+        for place in rng.sample(range(len(new)), len(new) // 8):
+            new[place] = f"edit{place}"
+        edited.append(new)
+    signatures = build_signatures(frozenset(words) for words in (*originals, *edited))
+    left, right = signatures[:300], signatures[300:]
+    shares_band = (band_keys(left, GROUP_BAND) == band_keys(right, GROUP_BAND)).any(axis=1)
+    found = shares_band & (agreement(left, right) >= 0.65)
+    assert found.mean() >= 0.95
+    assert (agreement(left, np.roll(right, 1, axis=0)) >= 0.65).mean() < 0.02
+
+
+def test_near_edges_drop_pairs_below_the_threshold(tmp_path: Path) -> None:
+    sets = [frozenset(WORDS[:10]), frozenset(WORDS[:9]), frozenset(WORDS[4:14]), frozenset(("a", "b"))]
+    signatures = build_signatures(sets)
+    assert is_signed(signatures).tolist() == [True, True, True, False]
+    table = KeyTable(tmp_path, "b")
+    table.add(np.full(3, 7, np.uint64), np.arange(3))
+    near = {
+        (int(a), int(b)) for x, y in near_edges(table, signatures, 0.65) for a, b in zip(x, y, strict=True)
+    }
+    assert near == {(0, 1)}
+
+
+@given(st.data())
+def test_holdout_equals_brute_force(data: st.DataObject) -> None:
+    posts = st.lists(st.sampled_from(WORDS[:14]), min_size=1, max_size=9).map(" ".join)
+    held, asked = data.draw(st.lists(posts, min_size=1, max_size=5)), data.draw(posts)
+    threshold = data.draw(st.sampled_from((0.4, 0.5, 0.6, 0.8, 1.0)))
+    words = word_set(asked)
+
+    def is_near(other: frozenset[str]) -> bool:
+        long = len(words) >= 3 and len(other) >= 3
+        return long and len(words & other) >= threshold * len(words | other)
+
+    found = Holdout(held, threshold).match(asked)
+    if any(text_keys(asked) & text_keys(text) for text in held):
+        assert found == "equal text"
+    else:
+        assert (found == "near copy") == any(is_near(word_set(text)) for text in held)
+
+
+def test_holdout_files(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("own goal\n\nnice save\n")
+    (tmp_path / "b.jsonl").write_text('{"text": "own goal"}\n')
+    (tmp_path / "c.csv").write_text("id,text\n1,nice save\n")
+    assert [list(load_texts(tmp_path / name)) for name in ("a.txt", "b.jsonl", "c.csv")] == [
+        ["own goal", "nice save"],
+        ["own goal"],
+        ["nice save"],
+    ]
+    (tmp_path / "d.jsonl").write_text('{"body": "x"}\n')
+    with pytest.raises(DataError, match="no text"):
+        list(load_texts(tmp_path / "d.jsonl"))
+    with pytest.raises(DataError, match="unknown kind"):
+        list(load_texts(tmp_path / "e.docx"))

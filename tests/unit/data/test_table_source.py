@@ -1,0 +1,111 @@
+"""The `table` source: a few lines of recipe map anyone's columns."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hatex.data.raw import Columns, RawPost, SourceSpec
+from hatex.data.sources import load_source
+from hatex.errors import DataError, FetchError, RecipeError
+from hatex.types import Rationale
+
+Put = Callable[[str, object], Path]
+Reader = Callable[..., object]
+
+
+def test_one_label_a_row(put: Put, read: Reader) -> None:
+    path = put("mine.csv", "n,body,verdict,who\n1,own goal,toxic,Women;Fans\n2,nice,ok,\n3,odd,maybe,\n")
+    columns = Columns(text="body", id="n", label="verdict", targets="who", group="who")
+    found = read(
+        "table",
+        path,
+        columns=columns,
+        labels={"toxic": "offensive|hate", "ok": "neutral"},
+        groups={"Fans": "Other group"},
+    )
+    assert found.votes == [[("offensive|hate", 1)], [("neutral", 1)]]
+    assert found.posts[0].targets == ("Women", "Other group")
+    assert (found.posts[0].keys, found.posts[1].keys) == (("group Women;Fans",), ())
+    assert [p.message for p in found.problems] == [
+        "unknown label 'maybe'; the recipe maps hate, neutral, offensive, ok, toxic"
+    ]
+
+
+def test_a_column_an_annotator(put: Put, read: Reader) -> None:
+    path = put("mine.csv", "body,ann,ben\nown goal,hate,\nnice,neutral,offensive\n")
+    found = read("table", path, columns=Columns(text="body", annotators=("ann", "ben")))
+    assert [[(v.annotator, v.labels) for v in post.votes] for post in found.posts] == [
+        [("ann", ("hate",))],
+        [("ann", ("neutral",)), ("ben", ("offensive",))],
+    ]
+
+
+def test_lists_of_votes_spans_and_splits(put: Put, read: Reader) -> None:
+    rows = [
+        {
+            "t": "own goal",
+            "v": ["hate", "neutral"],
+            "s": [[0, 3], {"start": 4, "end": 8, "kind": "x"}],
+            "p": "valid",
+        },
+        {"t": "nice", "v": "neutral; neutral", "s": None, "p": ""},
+        {"t": "bad", "v": ["neutral"], "s": [[1]], "p": "train"},
+        {"t": "bad", "v": ["neutral"], "s": [], "p": "maybe"},
+    ]
+    found = read("table", put("mine.jsonl", rows), columns=Columns(text="t", votes="v", spans="s", split="p"))
+    assert found.votes == [[("hate", 1), ("neutral", 1)], [("neutral", 1), ("neutral", 1)]]
+    assert found.posts[0].rationales == (Rationale(0, 3), Rationale(4, 8, kind="x"))
+    assert [(post.part, post.has_rationales) for post in found.posts] == [("dev", True), (None, False)]
+    assert [p.row for p in found.problems] == [3, 4]
+
+
+def test_counts_of_votes(put: Put, read: Reader) -> None:
+    path = put("mine.csv", "t,h,o,n\nown goal,1,2,0\nnice,0,0,-1\n")
+    found = read(
+        "table", path, columns=Columns(text="t", counts={"hate": "h", "offensive|hate": "o", "neutral": "n"})
+    )
+    assert found.votes == [[("hate", 1), ("offensive|hate", 2)]]
+    assert [p.message for p in found.problems] == ["vote counts must not be negative"]
+
+
+def test_a_missing_column_names_those_there_are(put: Put, read: Reader) -> None:
+    with pytest.raises(DataError, match=r"missing column 'post' \(has 'body', 'label'\)") as caught:
+        read("table", put("mine.csv", "body,label\nx,hate\n"), columns=Columns(text="post", label="label"))
+    assert str(caught.value.where).endswith("mine.csv:1")
+
+
+def test_a_folder_of_tables_is_read_in_order_with_its_parts(put: Put, read: Reader, tmp_path: Path) -> None:
+    for name in ("a_train.csv", "b_test.csv"):
+        put(f"set/{name}", "t,l\nnice,neutral\n")
+    found = read("table", tmp_path / "set", columns=Columns(text="t", label="l"))
+    assert [(post.id, post.part) for post in found.posts] == [("a_train-1", "train"), ("b_test-1", "test")]
+    with pytest.raises(DataError, match="no table here"):
+        read("table", tmp_path / "none", columns=Columns(text="t", label="l"))
+
+
+def test_wrong_mappings_are_recipe_errors(put: Put, read: Reader) -> None:
+    path = put("mine.csv", "t,l\nnice,neutral\n")
+    with pytest.raises(RecipeError, match="unknown label 'rude'"):
+        read("table", path, columns=Columns(text="t", label="l"), labels={"x": "rude"})
+    with pytest.raises(RecipeError, match="needs `columns`"):
+        read("table", path)
+
+
+def test_hub_layouts_are_streamed_with_their_splits(put: Put, tmp_path: Path) -> None:
+    """A folder in the hub's layout loads like a hub id, without a network."""
+    put("set/train.csv", "t,l\nown goal,hate\nnice,neutral\n")
+    put("set/validation.csv", "t,l\nnice,neutral\n")
+    spec = SourceSpec("table", hub=str(tmp_path / "set"), columns=Columns(text="t", label="l"))
+    posts = [item for item in load_source("table").read(spec) if isinstance(item, RawPost)]
+    assert [(post.text, post.part) for post in posts] == [
+        ("own goal", "train"),
+        ("nice", "train"),
+        ("nice", "dev"),
+    ]
+    with pytest.raises(FetchError, match="cannot load the data set"):
+        list(
+            load_source("table").read(
+                SourceSpec("table", hub=str(tmp_path / "none"), columns=Columns(text="t", label="l"))
+            )
+        )
