@@ -1,0 +1,1 @@
+"""The base model, gated layers, scoring and generation."""

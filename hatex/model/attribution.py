@@ -1,0 +1,58 @@
+"""Integrated gradients of a label's probability over the tokens of a post (Sundararajan et al., ICML 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hatex.model.gatedlm import GatedLM
+
+
+def integrated_gradients(
+    lm: GatedLM,
+    ids: Sequence[int],
+    post: range,
+    filler: int,
+    labels: Sequence[int],
+    label: int,
+    gates: Tensor,
+    *,
+    steps: int,
+) -> Tensor:
+    """Attribution of each token in `post` to P(label), shape (len(post),), fp32.
+
+    The path runs to the post from the token `filler` at each of its places, the template's tokens staying as they
+    are; attributions sum to about the difference that makes. (From zero embeddings, the usual start, RMS norms would
+    take nearly the whole path in its first step.) `labels` are the label tokens, gates (adapters,); the integral is
+    a midpoint sum of `steps` points, computed as one batch.
+    """
+    tokens = torch.tensor(ids)
+    embed = lm.model.get_input_embeddings()
+    start = tokens.clone()
+    start[post.start : post.stop] = filler
+    with torch.no_grad():
+        origin, goal = embed(start).float(), embed(tokens).float()
+    points = (torch.arange(steps) + 0.5) / steps
+    path = (origin + points[:, None, None] * (goal - origin)).to(lm.dtype).requires_grad_()
+    with torch.enable_grad():
+        chosen = label_probabilities(lm, tokens, path, labels, gates)[:, label]
+        (gradient,) = torch.autograd.grad(chosen.sum(), path)
+    attributed: Tensor = (gradient.float().mean(0) * (goal - origin)).sum(-1)
+    return attributed[post.start : post.stop]
+
+
+def label_probabilities(
+    lm: GatedLM, ids: Tensor, embedded: Tensor, labels: Sequence[int], gates: Tensor
+) -> Tensor:
+    """P(label) behind each row of input embeddings (rows, tokens, width) of the prompt `ids`, shape (rows, labels)."""
+    rows = len(embedded)
+    lm.gates.set(gates.to(lm.dtype).expand(rows, -1))
+    # The embedding layer's output is replaced, so that the same forward serves every architecture.
+    handle = lm.model.get_input_embeddings().register_forward_hook(lambda *_: embedded)
+    try:
+        hidden = lm.hidden(ids.expand(rows, -1))[:, -1]
+    finally:
+        handle.remove()
+    return torch.softmax(hidden.float() @ lm.vocabulary[list(labels)].float().t(), -1)

@@ -1,0 +1,80 @@
+"""Batched decoding under a token constraint; rows with different gates run together, finished rows leave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from hatex.model.cache import PromptCache
+from hatex.model.gatedlm import GatedLM
+from hatex.model.scoring import pad, plan
+from hatex.types import Sampling
+
+
+class TokenConstraint(Protocol):
+    """Which tokens may come next; row ids count prompts from 0."""
+
+    def mask(self, step_logits: Tensor, row_ids: Sequence[int]) -> Tensor:
+        """Logits (rows, vocabulary) with forbidden tokens at -inf."""
+        ...
+
+    def accept(self, row_id: int, token_id: int) -> bool:
+        """Take the chosen token; True once the row is complete."""
+        ...
+
+
+@torch.inference_mode()
+def generate(
+    lm: GatedLM,
+    prompts: Sequence[Sequence[int]],
+    gates: Tensor | None,
+    constraint: TokenConstraint,
+    *,
+    max_new_tokens: int,
+    max_tokens: int,
+    sampling: Sampling,
+) -> None:
+    """Decode behind every prompt until the constraint says it is complete, or `max_new_tokens` are out.
+
+    Each batch holds at most `max_tokens` prompt tokens. Every row draws from a generator of its own (seed and row id),
+    so a sample does not depend on what it is batched with.
+    """
+    for batch in plan([len(p) for p in prompts], max_tokens):
+        ids, lengths = pad([prompts[i] for i in batch])
+        cache = PromptCache.prefill(lm, ids, lengths, None if gates is None else gates[batch])
+        _decode(lm, cache, list(batch), constraint, max_new_tokens, sampling)
+
+
+def _decode(
+    lm: GatedLM,
+    cache: PromptCache,
+    rows: list[int],
+    constraint: TokenConstraint,
+    max_new_tokens: int,
+    sampling: Sampling,
+) -> None:
+    generators = {row: torch.Generator().manual_seed(sampling.seed * 1_000_003 + row) for row in rows}
+    for _ in range(max_new_tokens):
+        logits = constraint.mask(lm.logits(cache.hidden), rows)
+        tokens = [choose(logits[i], sampling, generators[row]) for i, row in enumerate(rows)]
+        going = [i for i, row in enumerate(rows) if not constraint.accept(row, tokens[i])]
+        if not going:
+            return
+        if len(going) < len(rows):
+            cache = cache.select(going)
+            rows, tokens = [rows[i] for i in going], [tokens[i] for i in going]
+        cache.extend(torch.tensor(tokens)[:, None])
+
+
+def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+    """One token from logits (vocabulary,): the likeliest, or drawn from the nucleus (Holtzman et al., 2020)."""
+    if sampling.temperature == 0:
+        return int(logits.argmax())
+    probabilities = torch.softmax(logits / sampling.temperature, -1)
+    ordered, order = probabilities.sort(descending=True)
+    outside = ordered.cumsum(-1) - ordered >= sampling.top_p
+    ordered = ordered.masked_fill(outside, 0)
+    return int(order[torch.multinomial(ordered, 1, generator=generator)])

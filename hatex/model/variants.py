@@ -1,0 +1,68 @@
+"""Scoring many variants of a few prompts: each variant starts from the cached keys and values of its own prompt.
+
+A variant shares with its prompt the tokens up to the first difference and the gates, so only what comes after has to
+be computed: about half of the tokens when every word of a post is left out in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from hatex.model.cache import PromptCache
+from hatex.model.gatedlm import GatedLM
+from hatex.model.scoring import pad, plan, score_labels
+
+
+@torch.inference_mode()
+def score_variants(
+    lm: GatedLM,
+    prompts: Sequence[Sequence[int]],
+    variants: Sequence[Sequence[int]],
+    owners: Sequence[int],
+    labels: Sequence[Sequence[int]],
+    gates: Tensor,
+    *,
+    max_tokens: int,
+) -> Tensor:
+    """Log-probability of each label behind each variant, normalised over labels, shape (variants, labels), fp32.
+
+    `owners[i]` is the prompt that variant i belongs to; gates (prompts, adapters). Each step computes at most
+    `max_tokens` tokens. Labels of several tokens are scored without sharing.
+    """
+    if any(len(label) > 1 for label in labels):
+        rows = torch.tensor(owners, dtype=torch.long)
+        return score_labels(lm, variants, labels, gates[rows], max_tokens=max_tokens)
+    head = lm.vocabulary[[label[0] for label in labels]].float()
+    owned: list[list[int]] = [[] for _ in prompts]
+    for variant, owner in enumerate(owners):
+        owned[owner].append(variant)
+    out = torch.zeros(len(variants), len(labels))
+    for batch in plan([len(prompt) for prompt in prompts], max_tokens):
+        ids, lengths = pad([prompts[i] for i in batch])
+        cache = PromptCache.prefill(lm, ids, lengths, gates[batch])
+        members = [(place, variant) for place, i in enumerate(batch) for variant in owned[i]]
+        shared = [shared_tokens(prompts[batch[place]], variants[variant]) for place, variant in members]
+        suffixes = [variants[variant][start:] for (_, variant), start in zip(members, shared, strict=True)]
+        for group in plan([len(suffix) for suffix in suffixes], max_tokens):
+            forked = _fork(cache, [members[j][0] for j in group], torch.tensor([shared[j] for j in group]))
+            new, counts = pad([suffixes[j] for j in group])
+            hidden = forked.extend(new)[torch.arange(len(group)), counts - 1]
+            out[[members[j][1] for j in group]] = torch.log_softmax(hidden.float() @ head.t(), -1)
+    return out
+
+
+def shared_tokens(prompt: Sequence[int], variant: Sequence[int]) -> int:
+    """How many tokens a variant can take over: the common beginning, short of the variant's last token."""
+    limit = min(len(prompt), len(variant) - 1)
+    return next((i for i in range(limit) if prompt[i] != variant[i]), limit)
+
+
+def _fork(cache: PromptCache, rows: Sequence[int], starts: Tensor) -> PromptCache:
+    """The cache of each row's first `starts` tokens."""
+    forked = cache.select(rows)
+    kept = torch.arange(forked.valid.shape[1])[None, :] < starts[:, None]
+    return replace(forked, valid=forked.valid & kept, lengths=starts)

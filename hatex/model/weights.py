@@ -1,0 +1,134 @@
+"""Frozen weights of one linear layer, and how they are computed with.
+
+NF4 with double quantisation is how a base is stored and which values it has. `resident` keeps those values
+dequantised (fast, memory), `packed` leaves the matmul to bitsandbytes' 4-bit kernels (small; made for few rows),
+`dequantize` unpacks for the length of one matmul, `mixed` does one or the other by the number of rows. All compute with
+the same values, what bitsandbytes dequantises to the stored dtype; only `packed` in a wider dtype than the stored one
+skips the rounding to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, cast
+
+import torch
+from bitsandbytes import functional as bnb
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Compute = Literal["resident", "dequantize", "packed", "mixed"]
+QUANT_STATE = "quant_state.bitsandbytes__nf4"
+NF4_PARTS = ("absmax", "quant_map", "nested_absmax", "nested_quant_map", QUANT_STATE)
+ANY_ROWS = 1 << 62
+
+
+class ResidentWeight(nn.Module):
+    """A plain weight, shape (out, in)."""
+
+    weight: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight, persistent=False)
+
+    @property
+    def out_features(self) -> int:
+        return self.weight.shape[0]
+
+    @property
+    def in_features(self) -> int:
+        return self.weight.shape[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x W^T`, shape (..., out)."""
+        return F.linear(x, self.weight)
+
+
+class Nf4Weight(nn.Module):
+    """A packed NF4 weight; up to `packed_rows` rows of x are computed on the packed bytes, more by unpacking first."""
+
+    packed: Tensor
+
+    def __init__(
+        self, packed: Tensor, state: bnb.QuantState, dtype: torch.dtype, *, packed_rows: int = 0
+    ) -> None:
+        super().__init__()
+        self.register_buffer("packed", packed, persistent=False)
+        self.state = state
+        self.dtype = dtype
+        self.packed_rows = packed_rows
+
+    @property
+    def out_features(self) -> int:
+        return int(self.state.shape[0])
+
+    @property
+    def in_features(self) -> int:
+        return int(self.state.shape[1])
+
+    def dequantized(self) -> Tensor:
+        """The values, shape (out, in), in the compute dtype."""
+        return cast(Tensor, bnb.dequantize_4bit(self.packed, self.state)).to(self.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x W^T`, shape (..., out)."""
+        if torch.is_grad_enabled():
+            return cast(Tensor, UnpackedLinear.apply(x, self))  # type: ignore[no-untyped-call]
+        if x.numel() // x.shape[-1] <= self.packed_rows:
+            return packed_matmul(x, self.packed, self.state)
+        return F.linear(x, self.dequantized())
+
+
+class UnpackedLinear(torch.autograd.Function):
+    """`x W^T` that unpacks W for the forward and again for the backward pass instead of keeping it between them.
+
+    bitsandbytes' packed CPU kernels have no backward, so training never runs them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Nf4Weight) -> Tensor:
+        ctx.weight = weight
+        return F.linear(x, weight.dequantized())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad @ ctx.weight.dequantized(), None
+
+
+def packed_matmul(x: Tensor, packed: Tensor, state: bnb.QuantState) -> Tensor:
+    """Bitsandbytes' own 4-bit matmul on packed weights."""
+    import bitsandbytes
+
+    return cast(Tensor, bitsandbytes.matmul_4bit(x, packed.t(), quant_state=state)).to(x.dtype)
+
+
+def quantize(weight: Tensor, block_size: int) -> dict[str, Tensor]:
+    """NF4 with double quantisation: the tensors that transformers and bitsandbytes store for one weight.
+
+    Keys are `""` for the packed bytes and the names of `NF4_PARTS`.
+    """
+    packed, state = bnb.quantize_4bit(
+        weight.contiguous(), blocksize=block_size, quant_type="nf4", compress_statistics=True
+    )
+    return {"": packed, **state.as_dict(packed=True)}
+
+
+def quant_state(parts: Mapping[str, Tensor], device: torch.device) -> bnb.QuantState:
+    """Rebuild the quantisation state from `NF4_PARTS`."""
+    return bnb.QuantState.from_dict(dict(parts), device=device)
+
+
+def build_weight(
+    tensors: Mapping[str, Tensor], compute: Compute, dtype: torch.dtype
+) -> ResidentWeight | Nf4Weight:
+    """The weight of one layer from its stored tensors (packed NF4, or a plain tensor under `""`).
+
+    For `mixed`, the caller sets `packed_rows` to the crossover that was measured.
+    """
+    if QUANT_STATE not in tensors:
+        return ResidentWeight(tensors[""].to(dtype))
+    packed = tensors[""]
+    state = quant_state({k: v for k, v in tensors.items() if k}, packed.device)
+    weight = Nf4Weight(packed, state, dtype, packed_rows=ANY_ROWS if compute == "packed" else 0)
+    return ResidentWeight(weight.dequantized()) if compute == "resident" else weight
