@@ -1,0 +1,449 @@
+"""The one object that turns texts into verdicts: `route`, `explain` and `eval` all use it, so they agree."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hatex.data.groups import GROUPS
+from hatex.data.prompts import Prompt, PromptTokens, load_prompt
+from hatex.errors import UsageError
+from hatex.explanation.protocol import ExplainOptions
+from hatex.model.base import compute_dtype, ensure_base, ensure_encoder
+from hatex.model.policy import choose_compute
+from hatex.routing.calibration import Calibration
+from hatex.routing.strategies import check_strategy, gate_weights
+from hatex.types import (
+    LABELS,
+    NO_PROGRESS,
+    BlendSpace,
+    Decision,
+    Explanation,
+    Label,
+    Policy,
+    Progress,
+    Sampling,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from transformers import PreTrainedTokenizerBase
+
+    from hatex.explanation.explain import Explainer
+    from hatex.explanation.protocol import TokenConstraint
+    from hatex.model.gatedlm import GatedLM
+    from hatex.recipe import Recipe
+    from hatex.registry import Registry
+    from hatex.routing.encoder import Encoder
+    from hatex.routing.router import Router
+
+SPACES: tuple[BlendSpace, ...] = ("delta", "probability", "reference")
+# An adapter trained on at least this many votes a post has learned how people split.
+VOTES_FOR_DISAGREEMENT = 2.0
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A base with its adapters, a router with its encoder, and a prompt. Build one with `load_engine`."""
+
+    name: str
+    adapters: tuple[str, ...]
+    lm: GatedLM
+    tokenizer: PreTrainedTokenizerBase
+    prompt: Prompt
+    encoder: Encoder
+    router: Router
+    calibration: Calibration
+    policy: Policy
+    groups: tuple[str, ...]
+    votes_per_post: Mapping[str, float]
+    artefacts: Mapping[str, str]
+    max_tokens: int
+    batch_tokens: int
+    explain_options: ExplainOptions
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Columns of every probability array."""
+        return LABELS
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Columns of the logits that `generate` hands to its constraint."""
+        return self.lm.vocabulary.shape[0]
+
+    @property
+    def fingerprint(self) -> str:
+        """Short digest of base, adapters, router and prompt."""
+        text = "\n".join(f"{ref} {digest}" for ref, digest in sorted(self.artefacts.items()))
+        return hashlib.sha256(f"{text}\n{self.prompt}".encode()).hexdigest()[:12]
+
+    def model_id(self, strategy: str, space: BlendSpace = "delta") -> str:
+        """What a verdict's `model` says: fingerprint and strategy (and the blend space, if not `delta`)."""
+        return "-".join([self.fingerprint, strategy, *([] if space == "delta" else [space])])
+
+    def gate(
+        self, texts: Sequence[str], strategy: str = "blend", platforms: Sequence[str] | None = None
+    ) -> NDArray[np.float64]:
+        """Gate weights, shape (posts, adapters), rows sum to 1.
+
+        With `platforms`, the platform each post is from, the weights are those of an oracle that knows it; a
+        platform without an adapter gets the router's own weights. Raises UsageError for an unknown strategy.
+        """
+        check_strategy(strategy, self.adapters, self.router.adapters)
+        if strategy.startswith(("blend", "top-")):
+            probabilities = self.router.probabilities(self.encoder.embed(texts))
+        else:
+            probabilities = np.full((len(texts), len(self.router.adapters)), 1 / len(self.router.adapters))
+        gates = gate_weights(strategy, probabilities, self.router.adapters, self.adapters)
+        for i, platform in enumerate(platforms or ()):
+            if platform in self.router.adapters:
+                gates[i] = 0
+                gates[i, self.adapters.index(platform)] = 1
+        return gates
+
+    def score(
+        self,
+        texts: Sequence[str],
+        gates: NDArray[np.floating[Any]] | None = None,
+        space: BlendSpace = "delta",
+        *,
+        calibrated: bool = True,
+        progress: Progress = NO_PROGRESS,
+    ) -> NDArray[np.float64]:
+        """Label probabilities, shape (posts, labels), columns as in `labels`, rows sum to 1.
+
+        gates, shape (posts, adapters): the router's `blend` if absent. Raises UsageError for an unknown space.
+        """
+        if gates is None:
+            gates = self.gate(texts)
+        prompts = [p.ids for p in self._encode(texts, gates)]
+        return self._score_prompts(prompts, np.asarray(gates, float), space, calibrated, progress)
+
+    def _encode(self, texts: Sequence[str], gates: NDArray[np.floating[Any]]) -> list[PromptTokens]:
+        """Tokens up to the label position; a template that explains first has its explanation written now."""
+        encoded = self.prompt.encode(self.tokenizer, texts, self.max_tokens)
+        if not self.prompt.preface:
+            return encoded
+        prefaces = self.explainer.write_prefaces(texts, np.asarray(gates, np.float32), self.explain_options)
+        tails = self.tokenizer(prefaces, add_special_tokens=False)["input_ids"]
+        return [
+            PromptTokens((*prompt.ids, *tail), prompt.truncated)
+            for prompt, tail in zip(encoded, tails, strict=True)
+        ]
+
+    def _score_prompts(
+        self,
+        prompts: Sequence[Sequence[int]],
+        gates: NDArray[np.float64],
+        space: BlendSpace,
+        calibrated: bool,
+        progress: Progress,
+    ) -> NDArray[np.float64]:
+        if space not in SPACES:
+            raise UsageError(f"unknown blend space {space}", hint=f"blend spaces: {', '.join(SPACES)}")
+        if not prompts:
+            return np.zeros((0, len(LABELS)))
+        if space == "probability":
+            return self._mix_answers(prompts, gates, calibrated, progress)
+        import torch
+
+        from hatex.model.scoring import score_labels
+
+        with progress.task("Scoring posts", len(prompts), "posts") as advance:
+            log_probs = (
+                score_labels(
+                    self.lm,
+                    prompts,
+                    self._label_ids,
+                    torch.from_numpy(gates).float(),
+                    max_tokens=self.batch_tokens,
+                    reference=space == "reference",
+                    advance=advance,
+                )
+                .numpy()
+                .astype(float)
+            )
+        return self.calibration.apply(log_probs, gates) if calibrated else np.exp(log_probs)
+
+    def score_variants(
+        self,
+        texts: Sequence[str],
+        variants: Sequence[str],
+        owners: Sequence[int],
+        gates: NDArray[np.floating[Any]],
+    ) -> NDArray[np.float64]:
+        """Label probabilities of changed posts under their own post's gates, shape (variants, labels).
+
+        Variant i is a version of `texts[owners[i]]`; gates (posts, adapters). The same as `score` within bf16 noise,
+        and about twice as fast, since a variant is read only from where it differs.
+        """
+        import torch
+
+        from hatex.model.variants import score_variants
+
+        if not variants:
+            return np.zeros((0, len(LABELS)))
+        rows = np.asarray(gates, float)
+        log_probs = score_variants(
+            self.lm,
+            [prompt.ids for prompt in self._encode(texts, rows)],
+            [prompt.ids for prompt in self._encode(variants, rows[list(owners)])],
+            owners,
+            self._label_ids,
+            torch.from_numpy(rows).float(),
+            max_tokens=self.batch_tokens,
+        )
+        return self.calibration.apply(log_probs.numpy().astype(float), rows[list(owners)])
+
+    def integrated_gradients(
+        self, texts: Sequence[str], gates: NDArray[np.floating[Any]], labels: Sequence[int], *, steps: int
+    ) -> list[list[tuple[int, int, float]]]:
+        """Attributions to P(labels[i]), one list a post, each `(start, end, attribution)` of a token.
+
+        Offsets count characters of the post as the prompt shows it. Raises UsageError where the label does not stand
+        right behind the post, or is more than one token.
+        """
+        import torch
+
+        from hatex.model.attribution import integrated_gradients
+
+        if self.prompt.preface or any(len(ids) > 1 for ids in self._label_ids):
+            raise UsageError(
+                f"gradients need a template with one-token labels behind the post, unlike {self.prompt.name}",
+                hint="use --evidence leave-out",
+            )
+        rows = torch.from_numpy(np.asarray(gates)).float()
+        found = []
+        for i, text in enumerate(texts):
+            tokens = self.prompt.locate(self.tokenizer, text, self.max_tokens)
+            weights = integrated_gradients(
+                self.lm,
+                tokens.ids,
+                tokens.post,
+                self.tokenizer.eos_token_id,
+                [ids[0] for ids in self._label_ids],
+                labels[i],
+                rows[i],
+                steps=steps,
+            )
+            found.append(
+                [(*span, weight) for span, weight in zip(tokens.spans, weights.tolist(), strict=True)]
+            )
+        return found
+
+    def _mix_answers(
+        self,
+        prompts: Sequence[Sequence[int]],
+        gates: NDArray[np.float64],
+        calibrated: bool,
+        progress: Progress,
+    ) -> NDArray[np.float64]:
+        """Each adapter's own answer, weighed by its gate; adapters that weigh nothing are not asked."""
+        rows, columns = np.nonzero(gates > 0)
+        one_hot = np.eye(len(self.adapters))[columns]
+        answers = self._score_prompts([prompts[int(i)] for i in rows], one_hot, "delta", calibrated, progress)
+        mixed = np.zeros((len(prompts), len(LABELS)))
+        np.add.at(mixed, rows, answers * gates[rows, columns, None])
+        return mixed
+
+    @cached_property
+    def _label_ids(self) -> list[list[int]]:
+        return [
+            self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in self.prompt.label_texts
+        ]
+
+    def generate(
+        self,
+        texts: Sequence[str],
+        suffixes: Sequence[str],
+        gates: NDArray[np.floating[Any]],
+        constraint: TokenConstraint,
+        *,
+        max_new_tokens: int,
+        sampling: Sampling,
+    ) -> None:
+        """Decode behind each post's prompt and suffix under `constraint`, row i of `texts` being row id i."""
+        import torch
+
+        from hatex.model.generation import generate
+
+        prompts = self.prompt.encode(self.tokenizer, texts, self.max_tokens)
+        tails = [self.tokenizer(s, add_special_tokens=False)["input_ids"] if s else [] for s in suffixes]
+        generate(
+            self.lm,
+            [(*prompt.ids, *tail) for prompt, tail in zip(prompts, tails, strict=True)],
+            torch.from_numpy(np.asarray(gates)).float(),
+            constraint,
+            max_new_tokens=max_new_tokens,
+            max_tokens=self.batch_tokens,
+            sampling=sampling,
+        )
+
+    @cached_property
+    def explainer(self) -> Explainer:
+        """Turns verdicts into explanations; holds the grammar's view of the tokenizer."""
+        from hatex.explanation.explain import Explainer
+
+        return Explainer(self)
+
+    def explain(
+        self,
+        texts: Sequence[str],
+        gates: NDArray[np.floating[Any]] | None = None,
+        probabilities: NDArray[np.float64] | None = None,
+        options: ExplainOptions | None = None,
+    ) -> list[Explanation]:
+        """One explanation a post, of the answer that `gates` and `probabilities` gave (computed if absent)."""
+        if gates is None:
+            gates = self.gate(texts)
+        if probabilities is None:
+            probabilities = self.score(texts, gates)
+        return self.explainer.explain(
+            texts, np.asarray(gates, np.float32), probabilities, options or self.explain_options
+        )
+
+    def verdicts(
+        self,
+        texts: Sequence[str],
+        strategy: str = "blend",
+        space: BlendSpace = "delta",
+        *,
+        explain: bool = False,
+        options: ExplainOptions | None = None,
+        progress: Progress = NO_PROGRESS,
+    ) -> list[Verdict]:
+        """One verdict a post, in order."""
+        if not texts:
+            return []
+        gates = self.gate(texts, strategy)
+        encoded = self._encode(texts, gates)
+        probabilities = self._score_prompts([p.ids for p in encoded], gates, space, True, progress)
+        explanations: list[Explanation | None] = [None] * len(texts)
+        if explain:
+            explanations = [*self.explain(texts, gates, probabilities, options)]
+        model = self.model_id(strategy, space)
+        return [
+            self._verdict(probabilities[i], gates[i], strategy, model, encoded[i].truncated, explanations[i])
+            for i in range(len(texts))
+        ]
+
+    def _verdict(
+        self,
+        probabilities: NDArray[np.float64],
+        gates: NDArray[np.float64],
+        strategy: str,
+        model: str,
+        truncated: bool,
+        explanation: Explanation | None,
+    ) -> Verdict:
+        by_label = dict(zip(LABELS, probabilities.tolist(), strict=True))
+        gates_by_name = dict(zip(self.adapters, gates.tolist(), strict=True))
+        disagreement = float(
+            -(probabilities * np.log(np.clip(probabilities, 1e-12, 1))).sum() / np.log(len(LABELS))
+        )
+        from_votes = sum(
+            weight
+            for name, weight in gates_by_name.items()
+            if self.votes_per_post[name] >= VOTES_FOR_DISAGREEMENT
+        )
+        return Verdict(
+            label=LABELS[int(probabilities.argmax())],
+            probabilities=by_label,
+            gates=gates_by_name,
+            strategy=strategy,
+            disagreement=disagreement,
+            disagreement_basis="votes" if from_votes >= 0.5 else "model",
+            decision=decide(by_label, disagreement, self.policy),
+            model=model,
+            truncated=truncated,
+            explanation=explanation,
+        )
+
+
+def decide(probabilities: Mapping[Label, float], disagreement: float, policy: Policy) -> Decision:
+    """`flag`, `review` or `allow`, as `types.Policy` says."""
+    if probabilities["hate"] >= policy.flag_hate:
+        return "flag"
+    if probabilities["neutral"] < policy.review_neutral or disagreement > policy.review_disagreement:
+        return "review"
+    return "allow"
+
+
+def load_engine(recipe: Recipe, registry: Registry, *, progress: Progress = NO_PROGRESS) -> Engine:
+    """The engine of a recipe; fetches the base and the encoder if the registry does not have them yet.
+
+    Raises RegistryError for a missing artefact or an adapter of another base, ModelError for one that does not fit.
+    """
+    from hatex.routing.encoder import Encoder
+    from hatex.routing.router import Router, load_calibration
+
+    artefact = registry.find("router", recipe.router)
+    router = Router.load(artefact.path, artefact.manifest.extra["adapters"])
+    found = ensure_encoder(recipe.encoder, registry, progress=progress)
+    encoder = Encoder.load(found.path, recipe.encoder.name, recipe.encoder.max_tokens)
+    calibration = Calibration.from_record(load_calibration(artefact.path), recipe.adapters)
+    engine = assemble(
+        recipe, registry, encoder=encoder, router=router, calibration=calibration, progress=progress
+    )
+    also = {artefact.ref: artefact.manifest.digest, found.ref: found.manifest.digest}
+    return replace(engine, artefacts={**engine.artefacts, **also})
+
+
+def assemble(
+    recipe: Recipe,
+    registry: Registry,
+    *,
+    encoder: Encoder,
+    router: Router,
+    calibration: Calibration | None = None,
+    progress: Progress = NO_PROGRESS,
+) -> Engine:
+    """An engine of the recipe's base and adapters around a router; without `calibration` it answers raw."""
+    from transformers import AutoTokenizer
+
+    from hatex.model.gatedlm import GatedLM
+    from hatex.registry import check_adapter_fits
+    from hatex.registry.adapters import load_adapter
+
+    if missing := [name for name in router.adapters if name not in recipe.adapters]:
+        raise UsageError(
+            f"router {recipe.router} weighs {', '.join(missing)}, which the recipe's adapters lack",
+            hint="add them to `adapters`, or name another router",
+        )
+    base = ensure_base(recipe.base, registry, progress=progress)
+    adapters = [registry.find("adapter", name, base=base.name) for name in recipe.adapters]
+    for artefact in adapters:
+        check_adapter_fits(base.manifest, artefact.manifest)
+    with progress.task("Loading the engine"):
+        dtype = compute_dtype(recipe.base.dtype)
+        lm = GatedLM.load(base.path, choose_compute(recipe.base.compute, base.path, dtype), dtype)
+        lm.attach([load_adapter(artefact) for artefact in adapters])
+    route = recipe.route
+    return Engine(
+        name=recipe.name,
+        adapters=recipe.adapters,
+        lm=lm,
+        tokenizer=AutoTokenizer.from_pretrained(base.path),
+        prompt=load_prompt(recipe.prompt),
+        encoder=encoder,
+        router=router,
+        calibration=calibration or Calibration.identity(len(adapters)),
+        policy=Policy(**route.policy.model_dump()),
+        groups=recipe.groups or GROUPS,
+        votes_per_post={a.name: float(a.manifest.extra.get("votes_per_post", 1.0)) for a in adapters},
+        artefacts={
+            # A base is what it was made from: NF4 bytes may differ between library versions.
+            base.ref: base.manifest.base_identity or base.manifest.digest,
+            **{a.ref: a.manifest.digest for a in adapters},
+        },
+        max_tokens=route.max_tokens,
+        batch_tokens=route.batch_tokens,
+        explain_options=ExplainOptions.of(recipe.explain),
+    )

@@ -1,0 +1,181 @@
+"""Summary and reason in plain sentences, composed from the fields.
+
+The sentences speak of the post and of how it is likely to be read, never of its author. Which of several
+wordings a post gets depends on a hash of its text: a page of explanations varies, one post always reads the
+same.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Final, Literal
+
+from hatex.explanation.wording import name_groups, percent, points, quote, quote_all, share_of_readers
+from hatex.types import LABELS, AffectedGroup, Change, Evidence, HarmfulWord, Label
+
+SURE: Final = 0.75
+"""From this probability on a summary says `is likely to`; below it `may`."""
+NOTABLE: Final = 0.05
+"""Evidence below this many points of probability is not worth a sentence."""
+
+_SUMMARIES: Final[Mapping[tuple[Label, bool], tuple[str, ...]]] = {
+    ("hate", True): (
+        "The post {would} read as hateful towards {groups}.",
+        "{Readers} take this post as an attack on {groups}.",
+        "The wording {would} come across as hate aimed at {groups}.",
+    ),
+    ("hate", False): (
+        "The post {would} read as hateful, though no single group stands out.",
+        "{Readers} take this post as hate; the model names no particular group.",
+        "The wording {would} come across as hate without a clearly named group.",
+    ),
+    ("offensive", True): (
+        "The post {would} read as offensive; it touches on {groups}.",
+        "{Readers} find this post insulting; it is about {groups}.",
+        "The wording {would} offend, and {groups} are in view.",
+    ),
+    ("offensive", False): (
+        "The post {would} read as offensive rather than hateful.",
+        "{Readers} find this post insulting, but not an attack on a group.",
+        "The wording {would} offend without being aimed at a group of people.",
+    ),
+    ("neutral", False): (
+        "The post {would} read as neutral.",
+        "{Readers} find nothing offensive in this post.",
+        "The post {would} pass as ordinary talk.",
+    ),
+}
+
+_HARM: Final[Mapping[tuple[Label, bool], tuple[str, ...]]] = {
+    ("hate", True): (
+        "{The} {quotes} {puts} {groups} down as a group.",
+        "{The} {quotes} {carries} the harm: such wording degrades {groups} for who they are.",
+        "{The} {quotes} {turns} the post against {groups}.",
+    ),
+    ("hate", False): (
+        "{The} {quotes} {carries} the harm: such wording degrades people for who they are.",
+        "{The} {quotes} {makes} the post read as contempt for a group of people.",
+    ),
+    ("offensive", True): (
+        "{The} {quotes} {is} likely to insult, and may be taken to mean {groups}.",
+        "{The} {quotes} {makes} the post rude, with {groups} in view.",
+    ),
+    ("offensive", False): (
+        "{The} {quotes} {is} likely to insult, without degrading a group of people.",
+        "{The} {quotes} {makes} the post rude rather than hateful.",
+    ),
+}
+
+_UNMARKED: Final = (
+    "No single word was marked; the post as a whole leads to this reading.",
+    "The model marked no words: the reading rests on the post as a whole.",
+)
+_CALM: Final = (
+    "No word or phrase points to an attack or an insult.",
+    "Nothing in the wording demeans a person or a group.",
+    "The wording holds neither an insult nor an attack on a group.",
+)
+_CALM_UNSURE: Final = (
+    "No word was marked as harmful, though the model does not rule out other readings.",
+    "The wording leans towards neutral, but other readings stay possible.",
+)
+
+
+def compose(
+    text: str,
+    probabilities: Sequence[float],
+    groups: Sequence[AffectedGroup],
+    words: Sequence[HarmfulWord],
+    evidence: Sequence[Evidence],
+) -> tuple[str, str]:
+    """Summary and reason of one post; `probabilities` in the order of `types.LABELS`."""
+    choose = random.Random(sha256(text.encode("utf-8", "surrogatepass")).digest())
+    best = max(range(len(LABELS)), key=lambda i: probabilities[i])
+    label, probability = LABELS[best], float(probabilities[best])
+    named = bool(groups) and label != "neutral"
+    summary = choose.choice(_SUMMARIES[label, named]).format(
+        would="is likely to" if probability >= SURE else "may",
+        Readers="Readers are likely to" if probability >= SURE else "Readers may",
+        groups=name_groups([group.name for group in groups]),
+    )
+    if label == "neutral":
+        harm = choose.choice(_CALM if probability >= SURE else _CALM_UNSURE)
+    else:
+        harm = _harm(choose, label, groups, words)
+    support = _support(choose, label, probability, evidence)
+    return summary, " ".join(part for part in (harm, support) if part)
+
+
+def _harm(
+    choose: random.Random, label: Label, groups: Sequence[AffectedGroup], words: Sequence[HarmfulWord]
+) -> str:
+    quotes, count = quote_all([word.text for word in words])
+    if not quotes:
+        return choose.choice(_UNMARKED)
+    noun = "words" if count > 1 else ("wording" if " " in words[0].text else "word")
+    plural = noun == "words"
+    verbs = {"puts": "put", "carries": "carry", "turns": "turn", "makes": "make", "is": "are"}
+    return choose.choice(_HARM[label, bool(groups)]).format(
+        The=f"The {noun}",
+        quotes=quotes,
+        groups=name_groups([g.name for g in groups]),
+        **{one: (many if plural else one) for one, many in verbs.items()},
+    )
+
+
+def _support(choose: random.Random, label: Label, probability: float, evidence: Sequence[Evidence]) -> str:
+    """What deletion showed: the strongest word for the label and, where one speaks against it, that too."""
+    if not evidence:
+        return ""
+    strongest = max(evidence, key=lambda e: e.weight)
+    against = min(evidence, key=lambda e: e.weight)
+    quoted, whole = quote(strongest.text)
+    if strongest.weight < NOTABLE or not quoted:
+        sentence = f"No single word decides: taking any one out leaves {label} near {percent(probability)}."
+    else:
+        kept = quoted if whole else f"{quoted} …"
+        sentence = choose.choice(
+            (
+                f"Without {kept}, the probability of {label} would fall by {points(strongest.weight)}.",
+                f"Taking out {kept} lowers the probability of {label} by {points(strongest.weight)}.",
+            )
+        )
+    quoted, whole = quote(against.text)
+    if against.weight > -NOTABLE or not quoted:
+        return sentence
+    kept = quoted if whole else f"{quoted} …"
+    return f"{sentence} In contrast, {kept} speaks against {label} ({points(against.weight)})."
+
+
+def describe_split(
+    probabilities: Mapping[Label, float],
+    disagreement: float,
+    basis: Literal["votes", "model"],
+    contested: float = 0.8,
+) -> str:
+    """The predicted split of annotators in words where votes stand behind it, else how sure the model is."""
+    best = max(LABELS, key=lambda label: probabilities[label])
+    if basis == "votes":
+        said = f"{share_of_readers(probabilities[best])} would call this {_adjective(best)}"
+        return said + ("; readers would split" if disagreement > contested else "")
+    if disagreement > contested:
+        return "the model is unsure"
+    return f"the model {'leans towards' if probabilities[best] < SURE else 'is fairly sure of'} {best}"
+
+
+def describe_change(text: str, label: Label, change: Change | None, evidence: Sequence[Evidence]) -> str:
+    """What would change the verdict, as far as deletion can tell."""
+    if change is None:
+        return "Taking out any single word would not change the verdict." if evidence else ""
+    quotes, _ = quote_all([text[start:end] for start, end in change.spans])
+    what = quotes or "the marked words"
+    answer = f"{change.label} ({percent(change.probability)})"
+    if change.label == label:
+        return f"Even without {what} the label would stay {answer}."
+    return f"Without {what} the label would be {answer}."
+
+
+def _adjective(label: Label) -> str:
+    return "hateful" if label == "hate" else label

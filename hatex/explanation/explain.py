@@ -1,0 +1,164 @@
+"""Explanations for many posts at once: decode the fields under a grammar, weigh the evidence, put both into
+words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hatex.data.prompts import PostView
+from hatex.explanation.answer import AnswerForm, parse_answer
+from hatex.explanation.compose import compose
+from hatex.explanation.evidence import Finding, find_evidence
+from hatex.explanation.fields import Fields, read_fields
+from hatex.explanation.grammar import AnswerGrammar, build_grammar_tokenizer
+from hatex.explanation.protocol import DEFAULT_OPTIONS, GREEDY, ExplainEngine, ExplainOptions
+from hatex.types import LABELS, Explanation
+
+Floats = NDArray[np.floating]
+NEUTRAL = LABELS.index("neutral")
+
+
+class Explainer:
+    """Explains through one engine; keeps the grammar's view of the tokenizer, which is costly to build."""
+
+    def __init__(self, engine: ExplainEngine) -> None:
+        self.engine = engine
+        self.grammar_tokenizer = build_grammar_tokenizer(engine.tokenizer, engine.vocabulary_size)
+
+    def explain(
+        self,
+        texts: Sequence[str],
+        gates: NDArray[np.float32],
+        probabilities: Floats,
+        options: ExplainOptions = DEFAULT_OPTIONS,
+    ) -> list[Explanation]:
+        """One explanation a post.
+
+        Args:
+            texts: the posts as given.
+            gates: gate weights, shape (posts, adapters).
+            probabilities: P(label) of the posts, shape (posts, labels), as `engine.score` gave them.
+            options: decoding and evidence.
+        """
+        return [samples[0] for samples in self.sample(texts, gates, probabilities, options, 1)]
+
+    def sample(
+        self,
+        texts: Sequence[str],
+        gates: NDArray[np.float32],
+        probabilities: Floats,
+        options: ExplainOptions,
+        sequences: int,
+    ) -> list[tuple[Explanation, ...]]:
+        """`sequences` explanations a post, decoded apart and sharing the evidence of the first."""
+        views = [PostView.of(text) for text in texts]
+        drawn = self._decode(texts, views, gates, probabilities, options, sequences)
+        marked = [fields[0].words for fields in drawn]
+        findings = find_evidence(self.engine, texts, views, gates, probabilities, marked, options)
+        return [
+            tuple(_explanation(text, probabilities[i], fields, findings[i]) for fields in drawn[i])
+            for i, text in enumerate(texts)
+        ]
+
+    def write_prefaces(
+        self,
+        texts: Sequence[str],
+        gates: NDArray[np.float32],
+        options: ExplainOptions = DEFAULT_OPTIONS,
+    ) -> list[str]:
+        """What stands between each post's prompt and its label: empty, or the explanation that is written
+        first.
+        """
+        preface = self.engine.prompt.preface
+        if not preface:
+            return [""] * len(texts)
+        lead, form = AnswerForm.parse(preface).opened()
+        grammar = AnswerGrammar(self.grammar_tokenizer, form, self.engine.groups)
+        for _ in texts:
+            grammar.add_row(())
+        self._generate(texts, [lead] * len(texts), gates, grammar, options)
+        return [lead + _completed(form, grammar.answer(i)) for i in range(len(texts))]
+
+    def _decode(
+        self,
+        texts: Sequence[str],
+        views: Sequence[PostView],
+        gates: NDArray[np.float32],
+        probabilities: Floats,
+        options: ExplainOptions,
+        sequences: int,
+    ) -> list[list[Fields]]:
+        """Fields of every post and sequence; neutral posts have nothing to mark and are not decoded."""
+        prefaces = self.write_prefaces(texts, gates, replace(options, sampling=GREEDY))
+        written = [self._read_preface(preface) for preface in prefaces]
+        drawn = [[first] * sequences for first in written]
+        labels = np.argmax(probabilities, axis=1)
+        posts = [i for i in range(len(texts)) if labels[i] != NEUTRAL for _ in range(sequences)]
+        if not posts:
+            return drawn
+        lead, form = AnswerForm.parse(self.engine.prompt.answer).opened()
+        grammar = AnswerGrammar(self.grammar_tokenizer, form, self.engine.groups)
+        for post in posts:
+            grammar.add_row(views[post].words)
+        label_texts = self.engine.prompt.label_texts
+        suffixes = [prefaces[post] + label_texts[labels[post]] + lead for post in posts]
+        self._generate([texts[post] for post in posts], suffixes, gates[posts], grammar, options)
+        for row, post in enumerate(posts):
+            fields = read_fields(grammar, row, texts[post], views[post])
+            summary = fields.summary or written[post].summary
+            drawn[post][row % sequences] = replace(fields, summary=summary)
+        return drawn
+
+    def _read_preface(self, preface: str) -> Fields:
+        if not preface:
+            return Fields()
+        texts = parse_answer(AnswerForm.parse(self.engine.prompt.preface), preface, (), ()).texts
+        return Fields(summary=texts.get("summary"), reason=texts.get("reason"))
+
+    def _generate(
+        self,
+        texts: Sequence[str],
+        suffixes: Sequence[str],
+        gates: NDArray[np.float32],
+        grammar: AnswerGrammar,
+        options: ExplainOptions,
+    ) -> None:
+        self.engine.generate(
+            texts, suffixes, gates, grammar, max_new_tokens=options.max_new_tokens, sampling=options.sampling
+        )
+
+
+def explain_posts(
+    engine: ExplainEngine,
+    texts: Sequence[str],
+    gates: NDArray[np.float32],
+    probabilities: Floats,
+    options: ExplainOptions = DEFAULT_OPTIONS,
+) -> list[Explanation]:
+    """`Explainer.explain` for a single call; build an `Explainer` to explain batch after batch."""
+    return Explainer(engine).explain(texts, gates, probabilities, options)
+
+
+def _completed(form: AnswerForm, answer: str) -> str:
+    """A preface cut off by the token budget still has to end where the label stands."""
+    tail = form.literals[-1]
+    return answer if answer.endswith(tail) else answer.rstrip() + tail
+
+
+def _explanation(text: str, probabilities: Floats, fields: Fields, finding: Finding) -> Explanation:
+    summary, reason = compose(text, probabilities.tolist(), fields.groups, fields.words, finding.evidence)
+    return Explanation(
+        style="generated" if fields.summary or fields.reason else "composed",
+        summary=fields.summary or summary,
+        affected_groups=fields.groups,
+        harmful_words=fields.words,
+        reason=fields.reason or reason,
+        evidence=finding.evidence,
+        word_weights=fields.word_weights,
+        change=finding.change,
+    )

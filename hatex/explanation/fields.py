@@ -1,0 +1,52 @@
+"""From a decoded answer to the fields a reader sees, with offsets into the post as given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hatex.data.prompts import PostView
+from hatex.explanation.answer import parse_answer, runs_of
+from hatex.explanation.grammar import AnswerGrammar
+from hatex.explanation.inclusion import inclusion_probabilities
+from hatex.types import AffectedGroup, HarmfulWord
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """What the model said of one post: picks with their probabilities, free text where the template asks for
+    it.
+    """
+
+    groups: tuple[AffectedGroup, ...] = ()
+    words: tuple[HarmfulWord, ...] = ()
+    word_weights: tuple[float, ...] = ()
+    summary: str | None = None
+    reason: str | None = None
+
+
+def read_fields(grammar: AnswerGrammar, row_id: int, text: str, view: PostView) -> Fields:
+    """The fields of one finished (or cut) row."""
+    answer = parse_answer(grammar.form, grammar.answer(row_id), grammar.groups, view.words)
+    of_groups = inclusion_probabilities(grammar, row_id, answer, "targets", grammar.groups)
+    of_words = inclusion_probabilities(grammar, row_id, answer, "words", view.words)
+    groups = tuple(AffectedGroup(grammar.groups[i], float(of_groups[i])) for i in answer.indices("targets"))
+    weights = tuple(float(w) for w in of_words)
+    only_group = groups[0].name if len(groups) == 1 else None
+    words = quote_words(text, view, answer.indices("words"), weights, only_group)
+    return Fields(groups, words, weights, answer.texts.get("summary"), answer.texts.get("reason"))
+
+
+def quote_words(
+    text: str, view: PostView, indices: Sequence[int], weights: Sequence[float], group: str | None
+) -> tuple[HarmfulWord, ...]:
+    """One `HarmfulWord` a run of neighbouring words; its weight is the mean of its words' weights.
+
+    Words are directed at `group` where the post has one affected group; with several it is not known which.
+    """
+    quoted = []
+    for first, last in runs_of(indices):
+        start, end = view.spans[first][0], view.spans[last][1]
+        run = weights[first : last + 1]
+        quoted.append(HarmfulWord(text[start:end], start, end, group, sum(run) / len(run)))
+    return tuple(quoted)

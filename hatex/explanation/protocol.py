@@ -1,0 +1,122 @@
+"""What explanations need of an engine, and what a reader may choose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hatex.data.prompts import Prompt
+from hatex.types import Sampling
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+    from hatex.recipe.explain import ExplainSection
+
+GREEDY: Final = Sampling()
+EvidenceMethod = Literal["leave-out", "gradient", "none"]
+
+
+class TokenConstraint(Protocol):
+    """What the decoder asks at every step. Row ids are those that `AnswerGrammar.add_row` gave, from 0 up."""
+
+    def mask(self, step_logits: Tensor, row_ids: Sequence[int]) -> Tensor:
+        """Logits, shape (rows, vocabulary), with forbidden tokens at -inf."""
+        ...
+
+    def accept(self, row_id: int, token_id: int) -> bool:
+        """Take the chosen token; True once the row is complete."""
+        ...
+
+
+class ExplainEngine(Protocol):
+    """The part of the engine that explanations stand on. Gates have shape (texts, adapters)."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase: ...
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Columns of the logits that `generate` hands to the constraint."""
+        ...
+
+    @property
+    def prompt(self) -> Prompt: ...
+
+    @property
+    def groups(self) -> tuple[str, ...]: ...
+
+    def score(self, texts: Sequence[str], gates: NDArray[np.float32]) -> NDArray[np.float64]:
+        """P(label), shape (texts, labels)."""
+        ...
+
+    def score_variants(
+        self, texts: Sequence[str], variants: Sequence[str], owners: Sequence[int], gates: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        """P(label) of changed posts under their own post's gates, shape (variants, labels).
+
+        Variant i is a version of `texts[owners[i]]`, gates have shape (texts, adapters).
+        """
+        ...
+
+    def generate(
+        self,
+        texts: Sequence[str],
+        suffixes: Sequence[str],
+        gates: NDArray[np.float32],
+        constraint: TokenConstraint,
+        *,
+        max_new_tokens: int,
+        sampling: Sampling,
+    ) -> None:
+        """Decode behind `prompt of texts[i] + suffixes[i]`, row id i, until the constraint says finished.
+
+        The prompt is cut to the context as for scoring, the suffix never. What was decoded is the
+        constraint's to keep.
+        """
+        ...
+
+
+@runtime_checkable
+class GradientEngine(Protocol):
+    """An engine that can also attribute a label to the tokens of its prompt."""
+
+    def integrated_gradients(
+        self, texts: Sequence[str], gates: NDArray[np.float32], labels: Sequence[int], *, steps: int
+    ) -> list[list[tuple[int, int, float]]]:
+        """For every text, `(start, end, attribution)` a token of the post as the prompt shows it.
+
+        Offsets count characters of the cleaned words joined by spaces; attributions sum to about
+        P(label | post) - P(label | as many end-of-text tokens). Sundararajan et al., ICML 2017.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainOptions:
+    """`max_variants` bounds the model calls behind one post's evidence: longer posts lose spans, not single
+    words.
+    """
+
+    max_new_tokens: int = 200
+    sampling: Sampling = GREEDY
+    evidence: EvidenceMethod = "leave-out"
+    max_variants: int = 48
+    gradient_steps: int = 16
+
+    @classmethod
+    def of(cls, section: ExplainSection) -> ExplainOptions:
+        """What a recipe says; decoding is greedy."""
+        return cls(
+            max_new_tokens=section.max_new_tokens,
+            evidence=section.evidence,
+            max_variants=section.max_variants,
+        )
+
+
+DEFAULT_OPTIONS: Final = ExplainOptions()

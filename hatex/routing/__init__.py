@@ -1,0 +1,1 @@
+"""Encoder, router and strategies: from a post to its gate weights."""

@@ -1,0 +1,89 @@
+"""The sentence encoder in front of the router: mean-pooled, normalised embeddings of posts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hatex.data.cleaning import clean
+from hatex.errors import ModelError
+from hatex.types import NO_PROGRESS, Progress
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+BATCH_TOKENS = 4096
+# No word piece stands for more characters than this, so longer tails cannot change the embedding.
+CHARACTERS_PER_TOKEN = 100
+
+
+class Encoder:
+    """A BERT-like encoder as sentence-transformers packs all-MiniLM-L6-v2 (Reimers and Gurevych, 2019)."""
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, max_tokens: int
+    ) -> None:
+        self.model, self.tokenizer, self.name, self.max_tokens = model, tokenizer, name, max_tokens
+
+    @classmethod
+    def load(cls, folder: Path, name: str, max_tokens: int) -> Encoder:
+        """Read an encoder folder (config, tokenizer, safetensors); raises ModelError if it is not one."""
+        import torch
+        from transformers import AutoModel, AutoTokenizer
+
+        try:
+            json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelError("not an encoder folder", where=str(folder), hint="fetch it again") from error
+        model = AutoModel.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
+        return cls(model.eval(), AutoTokenizer.from_pretrained(folder), name, max_tokens)
+
+    @property
+    def width(self) -> int:
+        return int(self.model.config.hidden_size)
+
+    def embed(self, texts: Sequence[str], progress: Progress = NO_PROGRESS) -> NDArray[np.float32]:
+        """Unit vectors, shape (posts, width), in the order of `texts`."""
+        import torch
+
+        out = np.zeros((len(texts), self.width), np.float32)
+        cleaned = [clean(text).text[: self.max_tokens * CHARACTERS_PER_TOKEN] for text in texts]
+        encoded = (
+            self.tokenizer(cleaned, truncation=True, max_length=self.max_tokens)["input_ids"] if texts else []
+        )
+        order = sorted(range(len(texts)), key=lambda i: len(encoded[i]))
+        with torch.inference_mode(), progress.task("Embedding posts", len(texts), "posts") as advance:
+            for batch in _batches(order, [len(ids) for ids in encoded]):
+                out[batch] = self._embed([encoded[i] for i in batch]).numpy()
+                advance(len(batch))
+        return out
+
+    def _embed(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        import torch
+        from torch.nn import functional as F
+
+        width = max(len(row) for row in rows)
+        ids = torch.zeros(len(rows), width, dtype=torch.long)
+        mask = torch.zeros(len(rows), width)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row)
+            mask[i, : len(row)] = 1
+        hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        mean = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        return F.normalize(mean, dim=-1)
+
+
+def _batches(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
+    batches: list[list[int]] = []
+    for index in order:
+        if batches and (len(batches[-1]) + 1) * lengths[index] <= BATCH_TOKENS:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches

@@ -1,0 +1,70 @@
+"""How router output becomes gate weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hatex.errors import UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FULL = "full"
+
+
+def check_strategy(strategy: str, adapters: Sequence[str], routed: Sequence[str]) -> None:
+    """Raise UsageError unless `strategy` is known and every adapter it names is there.
+
+    adapters: all that the engine holds; routed: those that the router weighs.
+    """
+    if strategy in {"blend", "uniform"}:
+        return
+    if strategy == FULL:
+        if FULL not in adapters:
+            raise UsageError("strategy `full` needs an adapter named full", hint=_known(adapters))
+        return
+    if match := re.fullmatch(r"top-(\d+)", strategy):
+        if not 1 <= int(match[1]) <= len(routed):
+            raise UsageError(
+                f"top-{match[1]}: the router weighs {len(routed)} adapters", hint=_known(adapters)
+            )
+        return
+    if match := re.fullmatch(r"single:(.+)", strategy):
+        if match[1] not in adapters:
+            raise UsageError(f"strategy {strategy}: there is no adapter {match[1]}", hint=_known(adapters))
+        return
+    raise UsageError(f"unknown strategy {strategy}", hint=_known(adapters))
+
+
+def _known(adapters: Sequence[str]) -> str:
+    singles = ", ".join(f"single:{name}" for name in adapters)
+    return f"strategies: blend, top-1, top-2, ..., uniform, full, {singles}"
+
+
+def gate_weights(
+    strategy: str, probabilities: NDArray[np.float64], routed: Sequence[str], adapters: Sequence[str]
+) -> NDArray[np.float64]:
+    """Gate weights, shape (posts, adapters), rows sum to 1; adapters that take no part weigh 0.
+
+    probabilities: the router's, shape (posts, routed); columns of the result follow `adapters`.
+    """
+    check_strategy(strategy, adapters, routed)
+    gates = np.zeros((len(probabilities), len(adapters)))
+    columns = [adapters.index(name) for name in routed]
+    if strategy == "blend":
+        gates[:, columns] = probabilities
+    elif strategy == "uniform":
+        gates[:, columns] = 1 / len(routed)
+    elif strategy.startswith("top-"):
+        k = int(strategy.removeprefix("top-"))
+        # A stable sort: equal probabilities keep the router's order, so the answer never changes between runs.
+        likeliest = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+        for rank in range(k):
+            gates[np.arange(len(gates)), np.array(columns)[likeliest[:, rank]]] = 1 / k
+    else:
+        gates[:, adapters.index(strategy.removeprefix("single:"))] = 1
+    return gates

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hatex.data.prompts import PostView
+from hatex.explanation.compose import compose
+from hatex.explanation.masking import build_mask, mask_report
+from hatex.explanation.report import PostReport, report_record
+from hatex.types import Change, Evidence, Explanation, HarmfulWord, Verdict
+
+
+def report_of(
+    text: str, spans: list[tuple[int, int]], style: str = "composed", reason: str = ""
+) -> PostReport:
+    words = tuple(HarmfulWord(text[a:b], a, b, None, 0.9) for a, b in spans)
+    evidence = tuple(Evidence(text[a:b], a, b, 0.2) for a, b in PostView.of(text).spans)
+    summary, composed = compose(text, (0.1, 0.2, 0.7), [], words, evidence)
+    explanation = Explanation(
+        style="generated" if style == "generated" else "composed",
+        summary=summary,
+        affected_groups=(),
+        harmful_words=words,
+        reason=reason or composed,
+        evidence=evidence,
+        change=Change(tuple(spans), "neutral", 0.7),
+    )
+    shares = {"neutral": 0.1, "offensive": 0.2, "hate": 0.7}
+    verdict = Verdict(
+        "hate", shares, {"full": 1.0}, "full", 0.7, "votes", "flag", "0", explanation=explanation
+    )
+    return PostReport(None, text, verdict)
+
+
+def test_marked_words_are_hidden_everywhere_but_for_their_first_letter() -> None:
+    text = "You clowns! A team of CLOWNS, my clownshoes say."
+    masked = mask_report(report_of(text, [(4, 11)]))
+    assert masked.text == "You c*****! A team of C*****, my clownshoes say."
+    record = str(report_record(masked))
+    assert "c*****" in record
+    assert not re.search(r"\bclowns\b", record, re.IGNORECASE)
+
+
+def test_offsets_stay_true() -> None:
+    text = "what a bunch of très sad clowns \U0001f921 today"
+    start = text.index("sad")
+    masked = mask_report(report_of(text, [(start, start + 10)]))
+    assert len(masked.text) == len(text)
+    for item in (*masked.explanation.harmful_words, *masked.explanation.evidence):
+        assert item.text == masked.text[item.start : item.end]
+
+
+def test_generated_prose_is_masked_outside_quotation_marks_too() -> None:
+    masked = mask_report(report_of("such clowns here", [(5, 11)], "generated", "It calls people clowns."))
+    assert masked.explanation.reason == "It calls people c*****."
+
+
+def test_nothing_marked_nothing_masked() -> None:
+    report = report_of("such clowns here", [])
+    assert mask_report(report) == report
+
+
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9), min_size=1, max_size=8
+    ),
+    st.integers(0, 7),
+    st.integers(0, 7),
+)
+def test_no_marked_word_survives(parts: list[str], first: int, last: int) -> None:
+    text = " ".join(parts)
+    view = PostView.of(text)
+    if not view.words:
+        return
+    low, high = sorted((first % len(view.words), last % len(view.words)))
+    span = (view.spans[low][0], view.spans[high][1])
+    report = report_of(text, [span])
+    masked = mask_report(report)
+    assert len(masked.text) == len(text)
+    explanation = masked.explanation
+    printed = [masked.text, *re.findall("“([^”]*)”", explanation.reason)]
+    printed += [item.text for item in (*explanation.harmful_words, *explanation.evidence)]
+    for word in text[span[0] : span[1]].split():
+        if sum(map(str.isalnum, word)) > 1:
+            whole = re.compile(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])")
+            assert not any(whole.search(each) for each in printed)
+
+
+def test_the_longest_word_wins() -> None:
+    words = [HarmfulWord(text, 0, len(text), None, 1.0) for text in ("clown", "clown-car")]
+    assert build_mask(words)("a clown-car, a clown") == "a c********, a c****"
