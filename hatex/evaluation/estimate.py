@@ -1,0 +1,162 @@
+"""A figure is never shown without its uncertainty: `Estimate`, and the bootstrap that fills it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Statistic = Callable[[Array], Array]
+"""Weights of the posts, shape (replicates, posts), to one value per replicate; NaN where it is undefined."""
+
+_CHUNK_CELLS: Final = 1_000_000
+"""Weights held at once (8 MB), so that `--all` on a large set costs time but not memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value with the bounds of its interval, or the reason why there is none.
+
+    `n` counts the posts (or whatever the metric averages over) behind the value. `low` and `high` are None
+    where the value exists but resampling cannot bound it; `why_missing` then says why, and `value` stays.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    why_missing: str | None = None
+
+    @staticmethod
+    def missing(why: str, n: int = 0) -> Estimate:
+        """An explicit `n/a (why)`."""
+        return Estimate(None, None, None, n, why)
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"n/a ({self.why_missing})"
+        if self.low is None or self.high is None:
+            return f"{self.value:.3f} (no interval: {self.why_missing})"
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object; `why_missing` only where it says something."""
+        fields: dict[str, Any] = {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
+        return fields if self.why_missing is None else fields | {"why_missing": self.why_missing}
+
+    @staticmethod
+    def from_json(fields: dict[str, Any]) -> Estimate:
+        """The inverse of `to_json`. Raises KeyError where a field is absent."""
+        return Estimate(
+            fields["value"], fields["low"], fields["high"], fields["n"], fields.get("why_missing")
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A value with its replicates, shape (resamples,), before they become an interval; `n` as in `Estimate`.
+
+    Replicates of two samples belong together row by row when they come from the same posts and seed.
+    """
+
+    value: float
+    replicates: Array
+    n: int
+
+    def minus(self, other: Sample) -> Sample:
+        """The difference on the same resamples (paired bootstrap)."""
+        return Sample(self.value - other.value, self.replicates - other.replicates, self.n)
+
+    @staticmethod
+    def mean(samples: Sequence[Sample]) -> Sample:
+        """The unweighted mean over data sets, each resampled on its own."""
+        return Sample(
+            float(np.mean([sample.value for sample in samples])),
+            np.mean([sample.replicates for sample in samples], axis=0),
+            sum(sample.n for sample in samples),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """Resampling with replacement of clusters of posts (thread, comment), the same ones for every strategy.
+
+    Efron and Tibshirani 1993, ch. 8 (clusters) and 13 (percentile intervals).
+    """
+
+    seed: int
+    resamples: int = 1000
+    confidence: float = 0.95
+
+    def weights(self, clusters: npt.NDArray[np.int64], stream: str) -> Iterator[Array]:
+        """How often each post was drawn, in chunks of shape (replicates, posts).
+
+        `clusters` holds 0..m-1, shape (posts,); `stream` (the data set's name) separates the random numbers.
+        """
+        rng = np.random.default_rng([self.seed, zlib.crc32(stream.encode())])
+        n_clusters = int(clusters.max()) + 1
+        chunk = max(1, _CHUNK_CELLS // max(len(clusters), n_clusters))
+        for start in range(0, self.resamples, chunk):
+            rows = min(chunk, self.resamples - start)
+            drawn = rng.integers(n_clusters, size=(rows, n_clusters))
+            flat = (drawn + np.arange(rows)[:, None] * n_clusters).ravel()
+            counts = np.bincount(flat, minlength=rows * n_clusters).reshape(rows, n_clusters)
+            yield counts[:, clusters].astype(np.float64)
+
+    def replicates(self, statistic: Statistic, clusters: npt.NDArray[np.int64], stream: str) -> Array:
+        """The statistic on every resample, shape (resamples,)."""
+        return np.concatenate([statistic(weights) for weights in self.weights(clusters, stream)])
+
+    def sample(
+        self, statistic: Statistic, clusters: npt.NDArray[np.int64], stream: str, n: int | None = None
+    ) -> Sample:
+        """The statistic on all posts and on every resample; needs at least one post."""
+        value = float(statistic(np.ones((1, len(clusters))))[0])
+        n = len(clusters) if n is None else n
+        return Sample(value, self.replicates(statistic, clusters, stream), n)
+
+    def estimate(
+        self, statistic: Statistic, clusters: npt.NDArray[np.int64], stream: str, n: int | None = None
+    ) -> Estimate:
+        """The statistic on all posts, with its interval; `n/a` where there are none."""
+        if n == 0 or len(clusters) == 0:
+            return Estimate.missing("no posts")
+        return self.interval(self.sample(statistic, clusters, stream, n))
+
+    def interval(self, sample: Sample) -> Estimate:
+        """A sample's value with the percentile interval of its replicates.
+
+        The interval is widened to hold the value itself: some statistics (the calibration error) are larger
+        on every resample than on the posts. NaN replicates (a class that was not drawn) are left out.
+        """
+        value, n = sample.value, sample.n
+        if not np.isfinite(value):
+            return Estimate.missing("undefined on these posts", n)
+        defined = sample.replicates[np.isfinite(sample.replicates)]
+        if n < 2 or len(defined) * 2 < len(sample.replicates) or len(defined) < 2:
+            return Estimate(value, None, None, n, "too few posts to resample")
+        tail = (1 - self.confidence) / 2
+        low, high = np.quantile(defined, [tail, 1 - tail])
+        return Estimate(value, min(float(low), value), max(float(high), value), n)
+
+
+def proportion(correct: npt.NDArray[np.bool_], confidence: float, what: str = "cases") -> Estimate:
+    """A share with Wilson's interval, which stays honest for a handful of cases that all come out alike."""
+    from scipy.stats import binomtest
+
+    n = len(correct)
+    if n == 0:
+        return Estimate.missing(f"no {what}")
+    interval = binomtest(int(correct.sum()), n).proportion_ci(confidence, method="wilson")
+    return Estimate(float(correct.mean()), float(interval.low), float(interval.high), n)
+
+
+def cluster_numbers(names: list[str]) -> npt.NDArray[np.int64]:
+    """Cluster names to 0..m-1 in order of first appearance."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)

@@ -1,0 +1,150 @@
+"""Functional suites: small cases, each of which a detector should get right, grouped by what they test.
+
+Any CSV with the columns functionality, case_id, test_case, label_gold and target_ident works; `label_gold` is
+`hateful` or `non-hateful`. Cases that share a `templ_id` and differ in target are counterfactuals of one
+another.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from hatex.errors import DataError
+from hatex.evaluation.bias import flip_rate
+from hatex.evaluation.estimate import Array, Bootstrap, Estimate, proportion
+from hatex.evaluation.metric import weighted_mean
+
+COLUMNS: Final = ("functionality", "case_id", "test_case", "label_gold", "target_ident")
+SIDES: Final = {"hateful": True, "non-hateful": False}
+SHIPPED: Final = Path(__file__).parent / "suites"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    functionality: str
+    id: str
+    text: str
+    is_hateful: bool
+    target: str | None
+    template: str | None
+
+
+@dataclass(frozen=True)
+class Suite:
+    name: str
+    cases: tuple[Case, ...]
+
+
+@dataclass(frozen=True)
+class FunctionResult:
+    """Accuracy on the cases of one functionality and side; the interval is Wilson's."""
+
+    functionality: str
+    is_hateful: bool
+    accuracy: Estimate
+
+
+@dataclass(frozen=True)
+class SuiteResult:
+    """One suite under one strategy; `flip_rate` is the mean over templates of the share of pairs that
+    differ.
+    """
+
+    suite: str
+    strategy: str
+    functions: tuple[FunctionResult, ...]
+    hateful: Estimate
+    non_hateful: Estimate
+    flip_rate: Estimate
+
+
+def find_suite(name_or_path: str) -> Path:
+    """A suite that hatex ships, by bare name, or a CSV file. Raises DataError where there is neither."""
+    shipped = SHIPPED / f"{name_or_path}.csv"
+    path = shipped if shipped.is_file() else Path(name_or_path)
+    if not path.is_file():
+        names = ", ".join(sorted(each.stem for each in SHIPPED.glob("*.csv")))
+        hint = f"a CSV file, or one that hatex ships: {names}"
+        raise DataError("no such suite", where=name_or_path, hint=hint)
+    return path
+
+
+def read_suite(name_or_path: str) -> Suite:
+    """Read a suite. Raises DataError for missing columns, unknown gold labels, repeated ids and empty
+    texts.
+    """
+    path = find_suite(name_or_path)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+        if missing:
+            hint = f"a suite has the columns {', '.join(COLUMNS)}"
+            raise DataError(f"no column {', '.join(missing)}", where=str(path), hint=hint)
+        cases = [_parse_case(row, f"{path}:{reader.line_num}") for row in reader]
+    if not cases:
+        raise DataError("no cases", where=str(path))
+    if len({case.id for case in cases}) < len(cases):
+        raise DataError("case_id repeats", where=str(path))
+    return Suite(path.stem, tuple(cases))
+
+
+def _parse_case(row: dict[str, str], where: str) -> Case:
+    gold = (row["label_gold"] or "").strip()
+    if gold not in SIDES:
+        raise DataError("label_gold must be hateful or non-hateful", where=where)
+    if not (row["test_case"] or "").strip():
+        raise DataError("test_case is empty", where=where)
+    return Case(
+        functionality=row["functionality"].strip(),
+        id=row["case_id"].strip(),
+        text=row["test_case"],
+        is_hateful=SIDES[gold],
+        target=(row["target_ident"] or "").strip() or None,
+        template=(row.get("templ_id") or "").strip() or None,
+    )
+
+
+def judge_suite(suite: Suite, strategy: str, hate: Array, bootstrap: Bootstrap) -> SuiteResult:
+    """Results from P(hate) of every case, shape (cases,): hateful from .5 on."""
+    if hate.shape != (len(suite.cases),):
+        raise ValueError(f"one probability per case is needed, got shape {hate.shape}")
+    flagged = hate >= 0.5
+    is_hateful = np.array([case.is_hateful for case in suite.cases])
+    correct = is_hateful == flagged
+    rows: dict[tuple[str, bool], list[int]] = defaultdict(list)
+    for index, case in enumerate(suite.cases):
+        rows[case.functionality, case.is_hateful].append(index)
+    functions = tuple(
+        FunctionResult(name, side, proportion(correct[chosen], bootstrap.confidence))
+        for (name, side), chosen in sorted(rows.items(), key=lambda item: (not item[0][1], item[1][0]))
+    )
+    return SuiteResult(
+        suite.name,
+        strategy,
+        functions,
+        proportion(correct[is_hateful], bootstrap.confidence),
+        proportion(correct[~is_hateful], bootstrap.confidence),
+        _flips(suite.cases, flagged.tolist(), bootstrap),
+    )
+
+
+def _flips(cases: Sequence[Case], flagged: Sequence[bool], bootstrap: Bootstrap) -> Estimate:
+    variants: dict[str, list[bool]] = defaultdict(list)
+    for case, decision in zip(cases, flagged, strict=True):
+        if case.template and case.target:
+            variants[case.template].append(decision)
+    rates = np.array(flip_rate(list(variants.values())))
+    if not len(rates):
+        return Estimate.missing("no template has two targets")
+
+    def mean(weights: Array) -> Array:
+        return weighted_mean(rates, weights)
+
+    return bootstrap.estimate(mean, np.arange(len(rates)), "flips")

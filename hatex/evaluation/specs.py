@@ -1,0 +1,71 @@
+"""Strategies as eval names them: `blend`, `top-2`, `single:forums`, `blend@probability`, `single:*`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from hatex.errors import UsageError
+from hatex.evaluation.estimate import Array
+from hatex.types import BlendSpace
+
+SPACES: Final[tuple[BlendSpace, ...]] = get_args(BlendSpace)
+ORACLE: Final = "oracle"
+"""Each post to the adapter of its own platform: what a router without mistakes would do."""
+EVERY_SINGLE: Final = "single:*"
+
+
+@dataclass(frozen=True, slots=True)
+class StrategySpec:
+    """A strategy and the space the blend happens in; `name` is how tables and requirements call it."""
+
+    strategy: str
+    space: BlendSpace = "delta"
+
+    @property
+    def name(self) -> str:
+        return self.strategy if self.space == "delta" else f"{self.strategy}@{self.space}"
+
+
+def find_homes(platforms: Sequence[str], adapters: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Column of the adapter named after each post's platform, shape (posts,), -1 where there is none."""
+    columns = {name: index for index, name in enumerate(adapters)}
+    return np.array([columns.get(platform, -1) for platform in platforms], dtype=np.int64)
+
+
+def oracle_gates(platforms: Sequence[str], adapters: Sequence[str]) -> Array:
+    """Every post wholly on the adapter of its platform, shape (posts, adapters). Raises ValueError without
+    one.
+    """
+    homes = find_homes(platforms, adapters)
+    if (homes < 0).any():
+        raise ValueError("a post comes from a platform without an adapter")
+    return np.eye(len(adapters))[homes]
+
+
+def parse_strategy(text: str) -> StrategySpec:
+    """`STRATEGY` or `STRATEGY@SPACE`. Raises UsageError for an unknown space; the engine knows strategies."""
+    strategy, _, space = text.partition("@")
+    if "@" in text and space not in SPACES:
+        raise UsageError(
+            f"unknown blend space {space!r}", where=f"strategy {text!r}", hint=f"spaces: {', '.join(SPACES)}"
+        )
+    if not strategy:
+        raise UsageError("a strategy has no name", where=f"strategy {text!r}")
+    return StrategySpec(strategy, cast(BlendSpace, space or "delta"))
+
+
+def expand_strategies(texts: Sequence[str], adapters: Sequence[str]) -> list[StrategySpec]:
+    """Parsed specs in order, `single:*` as one per adapter, repeats dropped."""
+    specs: dict[StrategySpec, None] = {}
+    for text in texts:
+        spec = parse_strategy(text)
+        if spec.strategy == EVERY_SINGLE:
+            specs |= {StrategySpec(f"single:{name}", spec.space): None for name in adapters}
+        else:
+            specs[spec] = None
+    return list(specs)

@@ -1,0 +1,1 @@
+"""Adapters into one adapter, and merged models out to other programs."""

@@ -1,0 +1,1 @@
+"""Adapter loop, router fit and losses over votes."""

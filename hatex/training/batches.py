@@ -1,0 +1,72 @@
+"""Batches of rows of similar length under a token budget, in a seeded order that a resumed run repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from torch import Tensor
+
+from hatex.training.rows import TrainingRow
+from hatex.types import LABEL_SETS
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded rows. ids (rows, tokens), label_at (rows,), shares (rows, sets), weights (rows,).
+
+    `answer_rows` and `answer_positions` (answer tokens,) point at the supervised tokens in `ids`.
+    """
+
+    example_ids: tuple[str, ...]
+    ids: Tensor
+    lengths: Tensor
+    label_at: Tensor
+    shares: Tensor
+    weights: Tensor
+    answer_rows: Tensor
+    answer_positions: Tensor
+
+
+def plan_batches(
+    lengths: Sequence[int], max_tokens: int, rng: Random, max_rows: int | None = None
+) -> list[list[int]]:
+    """Indices of each batch: `rows x longest row <= max_tokens` (one longer row makes a batch of its own), at most
+    `max_rows` rows.
+
+    Rows are shuffled before they are sorted by length, and the batches afterwards: equal seeds give equal plans.
+    """
+    order = list(range(len(lengths)))
+    rng.shuffle(order)
+    order.sort(key=lambda i: lengths[i])
+    batches: list[list[int]] = []
+    for index in order:
+        rows = len(batches[-1]) + 1 if batches else 0
+        if rows and rows * lengths[index] <= max_tokens and (max_rows is None or rows <= max_rows):
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    rng.shuffle(batches)
+    return batches
+
+
+def collate(rows: Sequence[TrainingRow], pad: int) -> Batch:
+    """Pad rows on the right."""
+    width = max(len(row.ids) for row in rows)
+    ids = torch.full((len(rows), width), pad)
+    for i, row in enumerate(rows):
+        ids[i, : len(row.ids)] = torch.tensor(row.ids)
+    answers = [(i, at) for i, row in enumerate(rows) for at in row.answer_at]
+    shares = torch.tensor([row.shares for row in rows], dtype=torch.float32).view(-1, len(LABEL_SETS))
+    return Batch(
+        tuple(row.example_id for row in rows),
+        ids,
+        torch.tensor([len(row.ids) for row in rows]),
+        torch.tensor([row.label_at for row in rows]),
+        shares,
+        torch.tensor([row.weight for row in rows]),
+        torch.tensor([i for i, _ in answers], dtype=torch.long),
+        torch.tensor([at for _, at in answers], dtype=torch.long),
+    )

@@ -1,0 +1,107 @@
+"""Checkpoints of one adapter's training: enough to go on with the same bytes, written atomically, the last two kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from hatex.errors import TrainingError
+from hatex.registry.files import flush_tree
+
+KEPT = 2
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """Where a run stands. `key` is a digest of all that decides its result; another run's checkpoint is refused."""
+
+    key: str
+    step: int
+    best_step: int | None
+    best_loss: float | None
+    losses: tuple[tuple[int, float], ...]
+    tune_losses: tuple[tuple[int, float], ...]
+    seconds: float
+
+
+def save_checkpoint(
+    folder: Path,
+    progressed: Progressed,
+    weights: dict[str, Tensor],
+    optimizer: dict[str, Tensor],
+    best: dict[str, Tensor] | None,
+) -> None:
+    """Write `folder`/step-N and delete older ones; a killed process leaves the previous checkpoint whole.
+
+    Raises TrainingError where the disk is full.
+    """
+    target = folder / f"step-{progressed.step:06d}"
+    scratch = folder / f".{target.name}.{os.getpid()}"
+    try:
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        save_file(weights, scratch / "weights.safetensors")
+        save_file(optimizer, scratch / "optimizer.safetensors")
+        if best is not None:
+            save_file(best, scratch / "best.safetensors")
+        (scratch / "state.json").write_text(json.dumps(asdict(progressed)), encoding="utf-8")
+        flush_tree(scratch)
+        shutil.rmtree(target, ignore_errors=True)
+        scratch.rename(target)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise TrainingError(
+            f"could not write the checkpoint of step {progressed.step}: {getattr(error, 'strerror', None) or error}",
+            where=str(folder),
+            hint="free some disk space and run the same command with --resume; earlier checkpoints are whole",
+        ) from error
+    for old in checkpoints(folder)[:-KEPT]:
+        shutil.rmtree(old)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Whole checkpoints, oldest first."""
+    return sorted(folder.glob("step-*"))
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    progressed: Progressed
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    best: dict[str, Tensor] | None
+
+
+def load_checkpoint(folder: Path, key: str) -> Checkpoint | None:
+    """The newest checkpoint, or None if there is none.
+
+    Raises TrainingError if it belongs to another recipe, base, data or version of the rows.
+    """
+    found = checkpoints(folder)
+    if not found:
+        return None
+    newest = found[-1]
+    state = json.loads((newest / "state.json").read_text(encoding="utf-8"))
+    if state["key"] != key:
+        raise TrainingError(
+            "the checkpoint belongs to another recipe, base or data",
+            where=str(newest),
+            hint="run without --resume to start anew, or restore the recipe it was made with",
+        )
+    for name in ("losses", "tune_losses"):
+        state[name] = tuple((int(step), float(loss)) for step, loss in state[name])
+    optimizer = load_file(newest / "optimizer.safetensors")
+    best = newest / "best.safetensors"
+    return Checkpoint(
+        Progressed(**state),
+        load_file(newest / "weights.safetensors"),
+        optimizer,
+        load_file(best) if best.is_file() else None,
+    )

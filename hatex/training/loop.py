@@ -1,0 +1,157 @@
+"""The training loop of one adapter: QLoRA on the frozen base, loss over votes at the label position."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from random import Random
+
+import torch
+from torch import Tensor, nn
+
+from hatex.errors import TrainingError
+from hatex.model.gatedlm import GatedLM
+from hatex.training.batches import collate, plan_batches
+from hatex.training.checkpoint import Progressed, load_checkpoint, save_checkpoint
+from hatex.training.job import Job, Trained
+from hatex.training.objective import batch_loss, lora_parameters
+from hatex.training.optimizer import build_optimizer, learning_rate, optimizer_tensors, restore_optimizer
+from hatex.training.team import Team
+from hatex.training.trackers import Trackers
+from hatex.types import Progress
+
+
+class AdapterTrainer:
+    """Trains the adapter that is attached to `lm`, step by step; `run` resumes where a checkpoint stands."""
+
+    def __init__(
+        self,
+        lm: GatedLM,
+        job: Job,
+        label_ids: Sequence[int],
+        progress: Progress,
+        *,
+        team: Team | None = None,
+        trackers: Trackers | None = None,
+    ) -> None:
+        self.lm, self.job, self.progress = lm, job, progress
+        self.team, self.trackers = team or Team(), trackers or Trackers(())
+        self.head = lm.vocabulary[list(label_ids)]
+        self.parameters = lora_parameters(lm)
+        self.optimizer = build_optimizer(job.train, list(self.parameters.values()))
+        self.batches = job.plan()
+        self.steps = math.ceil(len(self.batches) / job.train.accumulate)
+        self.at = Progressed(job.key, 0, None, None, (), (), 0.0)
+        self.best: dict[str, Tensor] | None = None
+
+    def run(self, *, resume: bool) -> Trained:
+        """Train to the end. Raises TrainingError on a loss that is no number, naming step and examples."""
+        train = self.job.train
+        if resume:
+            self._restore()
+        every = max(1, math.ceil(self.steps / train.evaluations)) if train.evaluations else 0
+        self.lm.checkpoint_activations(train.checkpointing)
+        with self.progress.task(f"Training {self.job.name}", total=self.steps, unit="steps") as advance:
+            advance(self.at.step)
+            while self.at.step < self.steps:
+                started = time.monotonic()
+                loss = self._step(self.at.step)
+                step = self.at.step + 1
+                self.at = replace(
+                    self.at,
+                    step=step,
+                    losses=(*self.at.losses, (step, loss)),
+                    seconds=self.at.seconds + time.monotonic() - started,
+                )
+                self.trackers.log({"loss": loss}, step)
+                if every and (step % every == 0 or step == self.steps):
+                    self._evaluate()
+                if self.team.is_main and (step % train.checkpoint_every == 0 or step == self.steps):
+                    self._save()
+                advance(1)
+        self.lm.checkpoint_activations(False)
+        weights = self.best or {name: p.detach().clone() for name, p in self.parameters.items()}
+        return Trained(weights, self.at, self.job.tokens)
+
+    def _step(self, step: int) -> float:
+        train = self.job.train
+        peak = self.job.section.lr or train.lr
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(step, self.steps, peak, train.warmup_share)
+        micro = self.batches[step * train.accumulate : (step + 1) * train.accumulate]
+        with self._seeded(step):
+            total = sum(self._backward(step, indices, len(micro)) for indices in micro)
+        self.team.sum_gradients(self.parameters.values())
+        nn.utils.clip_grad_norm_(list(self.parameters.values()), train.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return total
+
+    def _backward(self, step: int, indices: Sequence[int], parts: int) -> float:
+        """Gradients of this process's rows of one micro-batch; returns what all of its rows add to the loss."""
+        loss = torch.zeros(())
+        if mine := self.team.share(indices):
+            batch = collate([self.job.rows[i] for i in mine], self.job.pad)
+            losses, _ = batch_loss(self.lm, batch, self.head, self.job.train.explanation_weight)
+            whole = torch.tensor([self.job.rows[i].weight for i in indices])
+            loss = (losses * batch.weights).sum() / whole.sum()
+        total = self.team.sum(loss.detach())
+        if not torch.isfinite(total):
+            shown = ", ".join(self.job.rows[i].example_id for i in indices[:8])
+            raise TrainingError(
+                f"loss is {total.item()} in step {step + 1} of adapter {self.job.name}; examples {shown}",
+                hint="lower train.lr or raise train.warmup_share, then --resume from the last checkpoint",
+            )
+        if loss.requires_grad:
+            (loss / parts).backward()  # type: ignore[no-untyped-call]
+        return total.item() / parts
+
+    @contextmanager
+    def _seeded(self, step: int) -> Iterator[None]:
+        """Draw dropout masks that depend on recipe, step and process alone: a resumed run draws the same."""
+        if not self.job.train.lora.dropout:
+            yield
+            return
+        text = f"{self.job.train.seed}/{self.job.name}/{step}/{self.team.rank}"
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big"))
+            yield
+
+    def _evaluate(self) -> None:
+        loss = tune_loss(self.lm, self.job, self.head, self.team)
+        self.at = replace(self.at, tune_losses=(*self.at.tune_losses, (self.at.step, loss)))
+        self.trackers.log({"tune_loss": loss}, self.at.step)
+        self.progress.say(f"{self.job.name}: step {self.at.step}/{self.steps}, loss on tune {loss:.4f}")
+        if self.at.best_loss is None or loss < self.at.best_loss:
+            self.at = replace(self.at, best_step=self.at.step, best_loss=loss)
+            self.best = {name: p.detach().clone() for name, p in self.parameters.items()}
+
+    def _save(self) -> None:
+        weights = {name: p.detach() for name, p in self.parameters.items()}
+        save_checkpoint(self.job.folder, self.at, weights, optimizer_tensors(self.optimizer), self.best)
+
+    def _restore(self) -> None:
+        checkpoint = load_checkpoint(self.job.folder, self.job.key)
+        if checkpoint is None:
+            return
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(checkpoint.weights[name])
+        restore_optimizer(self.optimizer, checkpoint.optimizer)
+        self.at, self.best = checkpoint.progressed, checkpoint.best
+
+
+@torch.no_grad()
+def tune_loss(lm: GatedLM, job: Job, head: Tensor, team: Team | None = None) -> float:
+    """Mean vote loss over the tune rows; 0 if there are none."""
+    team = team or Team()
+    total = torch.zeros((), dtype=torch.float64)
+    batches = plan_batches([len(r.ids) for r in job.tune_rows], 2 * job.train.batch_tokens, Random(0))
+    for indices in team.share(batches):
+        losses, _ = batch_loss(lm, collate([job.tune_rows[i] for i in indices], job.pad), head, 0.0)
+        total += losses.sum().item()
+    return team.sum(total).item() / max(1, len(job.tune_rows))

@@ -1,0 +1,248 @@
+"""Fit the router on embeddings, and the label calibration on what the blend says of tune posts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hatex.data.formatting import common_form, vary
+from hatex.data.votes import vote_shares
+from hatex.errors import TrainingError
+from hatex.routing.calibration import Calibration, fit_calibration
+from hatex.routing.router import Router
+from hatex.types import Example, Progress
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hatex.engine import Engine
+    from hatex.recipe import Recipe
+    from hatex.recipe.train import RouterSection
+    from hatex.registry import Registry
+    from hatex.routing.encoder import Encoder
+
+BATCH_POSTS = 256
+WEIGHT_DECAY = 1e-4
+
+
+def train_router(
+    recipe: Recipe,
+    registry: Registry,
+    examples: Sequence[Example],
+    *,
+    replace: bool = False,
+    key: str,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Fit and publish the recipe's router; returns its record: accuracy, temperature, posts, seconds.
+
+    `key` (of `router_key`) is kept in the manifest. Raises TrainingError where a platform has no posts, RegistryError
+    where the name is taken.
+    """
+    from hatex.model.base import ensure_encoder
+    from hatex.routing.encoder import Encoder
+
+    assert recipe.train is not None
+    assert recipe.train.router is not None
+    section, seed = recipe.train.router, recipe.train.seed
+    started = time.monotonic()
+    artefact = ensure_encoder(recipe.encoder, registry, progress=progress)
+    encoder = Encoder.load(artefact.path, recipe.encoder.name, recipe.encoder.max_tokens)
+    fitted, record = fit_router(encoder, section, examples, seed, progress)
+    fields = {
+        "source": {"train": recipe.name},
+        "licence": recipe.train.licence,
+        "recipe": {"router": section.model_dump(mode="json"), "seed": seed},
+        "metrics": record,
+        "parents": {artefact.ref: artefact.manifest.digest},
+        "adapters": list(section.adapters),
+        "training_key": key,
+        "encoder": {"name": artefact.name, "sha256": artefact.manifest.files["model.safetensors"]},
+    }
+    with registry.publish("router", recipe.router, manifest_fields=fields, replace=replace) as folder:
+        calibration = _calibrate(recipe, registry, encoder, fitted, examples, progress)
+        fitted.save(folder, calibration.record(recipe.adapters))
+        record["seconds"] = round(time.monotonic() - started)
+    return record
+
+
+def fit_router(
+    encoder: Encoder, section: RouterSection, examples: Sequence[Example], seed: int, progress: Progress
+) -> tuple[Router, dict[str, Any]]:
+    """A router that names the platform of a post, calibrated by temperature on tune.
+
+    Every platform gives equally many posts; `formatting_noise` of them are varied and as many again are brought into
+    the one common form, so that case and punctuation cannot tell platforms apart.
+    """
+    train = _sample(examples, section, "train", section.posts_per_platform, seed)
+    tune = _sample(examples, section, "tune", section.posts_per_platform, seed)
+    rng = Random(seed)
+    texts = [_noisy(e.text, section.formatting_noise, rng) for e in train]
+    labels = np.array([section.adapters.index(e.platform) for e in train])
+    router = _fit(encoder.embed(texts, progress), labels, section, seed)
+    tune_labels = np.array([section.adapters.index(e.platform) for e in tune])
+    embedded = encoder.embed([e.text for e in tune], progress)
+    router = replace(router, temperature=_temperature(router.logits(embedded), tune_labels))
+    common = encoder.embed([common_form(e.text) for e in tune], progress)
+    record = {
+        "posts": len(train),
+        "tune_accuracy": _accuracy(router, embedded, tune_labels),
+        "tune_accuracy_common_form": _accuracy(router, common, tune_labels),
+        "temperature": round(router.temperature, 4),
+    }
+    return router, record
+
+
+def check_platforms(examples: Sequence[Example], section: RouterSection) -> None:
+    """Raise TrainingError where a platform that the router is to name has no posts to fit on."""
+    for split in ("train", "tune"):
+        platforms = {example.platform for example in examples if example.split == split}
+        if missing := [name for name in section.adapters if name not in platforms]:
+            raise TrainingError(
+                f"router: no {split} posts of platform {', '.join(missing)}",
+                where="train.router.adapters",
+                hint=f"a router weighs adapters that are named after prepared platforms: "
+                f"{', '.join(sorted(platforms)) or 'none'}",
+            )
+
+
+def router_key(recipe: Recipe, registry: Registry, examples: Sequence[Example]) -> str:
+    """Digest of all that decides the router: its settings, the adapters it is calibrated with, the examples."""
+    section = recipe.require("train")
+    adapters = [registry.find("adapter", name, base=recipe.base.name) for name in recipe.adapters]
+    record = [
+        section.router.model_dump() if section.router is not None else None,
+        section.seed,
+        recipe.encoder.model_dump(),
+        [(artefact.ref, artefact.manifest.digest) for artefact in adapters],
+        [(e.id, e.split, vote_shares(e.votes)) for e in examples if e.split != "report"],
+    ]
+    return hashlib.sha256(json.dumps(record, default=str).encode()).hexdigest()
+
+
+def _sample(
+    examples: Sequence[Example], section: RouterSection, split: str, per_platform: int, seed: int
+) -> list[Example]:
+    pools: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        if example.split == split and example.platform in section.adapters:
+            pools[example.platform].append(example)
+    chosen = []
+    for platform in section.adapters:
+        pool = sorted(pools[platform], key=lambda e: hashlib.sha256(f"{seed}/{e.id}".encode()).digest())
+        by_set: dict[str, list[Example]] = defaultdict(list)
+        for example in pool:
+            by_set[example.dataset].append(example)
+        # Data sets take turns, so that the largest does not stand for the whole platform.
+        turns = max(len(rows) for rows in by_set.values())
+        mixed = [rows[i] for i in range(turns) for rows in by_set.values() if i < len(rows)]
+        chosen += mixed[:per_platform]
+    return chosen
+
+
+def _noisy(text: str, noise: float, rng: Random) -> str:
+    draw = rng.random()
+    if draw < noise / 2:
+        return vary(text, rng)
+    return common_form(text) if draw < noise else text
+
+
+def _fit(
+    embeddings: NDArray[np.float32], labels: NDArray[np.int64], section: RouterSection, seed: int
+) -> Router:
+    import torch
+    from torch import nn
+
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = nn.Sequential(
+            nn.Linear(embeddings.shape[1], section.hidden),
+            nn.ReLU(),
+            nn.Linear(section.hidden, len(section.adapters)),
+        )
+    optimizer = torch.optim.Adam(net.parameters(), lr=section.lr, weight_decay=WEIGHT_DECAY)
+    x, y = torch.from_numpy(embeddings), torch.from_numpy(labels)
+    for _ in range(section.epochs):
+        for batch in torch.split(torch.randperm(len(x), generator=generator), BATCH_POSTS):
+            loss = nn.functional.cross_entropy(net(x[batch]), y[batch])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    hidden, output = net[0], net[2]
+    weights = {
+        "hidden.weight": hidden.weight,
+        "hidden.bias": hidden.bias,
+        "output.weight": output.weight,
+        "output.bias": output.bias,
+    }
+    return Router(section.adapters, {k: v.detach().numpy().copy() for k, v in weights.items()})  # type: ignore[operator]
+
+
+def _temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """The temperature of least cross-entropy (Guo et al., 2017)."""
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    def loss(log_temperature: float) -> float:
+        log_probs = log_softmax(logits / np.exp(log_temperature), axis=1)
+        return float(-log_probs[np.arange(len(labels)), labels].mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+
+
+def _accuracy(router: Router, embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    return round(float((router.logits(embeddings).argmax(1) == labels).mean()), 4)
+
+
+def _calibrate(
+    recipe: Recipe,
+    registry: Registry,
+    encoder: Encoder,
+    router: Router,
+    examples: Sequence[Example],
+    progress: Progress,
+) -> Calibration:
+    """Fit on tune posts, each answered by the blend and by every adapter that may answer alone."""
+    from hatex.engine import assemble
+
+    assert recipe.train is not None
+    assert recipe.train.router is not None
+    engine: Engine = assemble(recipe, registry, encoder=encoder, router=router, progress=progress)
+    posts = _tune_posts(examples, recipe.train.router.calibration_posts, recipe.train.seed)
+    texts = [e.text for e in posts]
+    shares = np.array([vote_shares(e.votes) for e in posts])
+    sizes: dict[str, int] = defaultdict(int)
+    for e in posts:
+        sizes[e.dataset] += 1
+    weights = np.array([len(posts) / len(sizes) / sizes[e.dataset] for e in posts])
+    gates = [engine.gate(texts, "blend")]
+    if "full" in engine.adapters:
+        gates.append(engine.gate(texts, "full"))
+    answers = [engine.score(texts, g, calibrated=False, progress=progress) for g in gates]
+    return fit_calibration(
+        np.log(np.clip(np.concatenate(answers), 1e-12, 1)),
+        np.concatenate(gates),
+        np.concatenate([shares] * len(gates)),
+        np.concatenate([weights] * len(gates)),
+    )
+
+
+def _tune_posts(examples: Sequence[Example], per_set: int, seed: int) -> list[Example]:
+    pools: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        if example.split == "tune":
+            pools[example.dataset].append(example)
+    chosen = []
+    for _, pool in sorted(pools.items()):
+        pool.sort(key=lambda e: hashlib.sha256(f"{seed}/{e.id}".encode()).digest())
+        chosen += pool[:per_set]
+    return chosen

@@ -1,0 +1,91 @@
+"""The processes that train one adapter together: one alone, or those that `accelerate launch` started.
+
+Every process holds the same weights and takes its share of the rows of every batch; gradients are summed over the
+LoRA factors alone, so what travels is small. The first process writes checkpoints and artefacts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+T = TypeVar("T")
+
+
+class Team:
+    """One process and its fellows; build it with `join_team`."""
+
+    def __init__(self, state: PartialState | None = None) -> None:
+        self._state = state
+
+    @property
+    def rank(self) -> int:
+        return 0 if self._state is None else int(self._state.process_index)
+
+    @property
+    def size(self) -> int:
+        return 1 if self._state is None else int(self._state.num_processes)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """The items that this process takes; the shares of all processes make up the whole."""
+        return items if self._state is None else items[self.rank :: self.size]
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum of a tensor over all processes."""
+        if self._state is None:
+            return value
+        from accelerate.utils import reduce
+
+        summed: Tensor = reduce(value.clone(), reduction="sum")
+        return summed
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace every gradient by the sum over all processes; a process without rows counts as zeros."""
+        if self._state is None:
+            return
+        owners = list(parameters)
+        for parameter in owners:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        grads = [p.grad for p in owners if p.grad is not None]
+        flat = self.sum(torch.cat([grad.flatten() for grad in grads]))
+        for grad, part in zip(grads, torch.split(flat, [grad.numel() for grad in grads]), strict=True):
+            grad.copy_(part.view_as(grad))
+
+    def wait(self) -> None:
+        """Return when every process has come here."""
+        if self._state is not None:
+            self._state.wait_for_everyone()
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Let the main process run the block before all others do."""
+        if not self.is_main:
+            self.wait()
+        try:
+            yield
+        finally:
+            if self.is_main:
+                self.wait()
+
+
+def join_team() -> Team:
+    """The team of this process: alone, unless `accelerate launch` started several."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Team()
+    from accelerate import PartialState
+
+    return Team(PartialState(cpu=True))

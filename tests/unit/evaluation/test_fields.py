@@ -1,0 +1,52 @@
+"""Affected groups, verbatim quotes and parse rate on hand-made explanations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hatex.evaluation.estimate import Bootstrap
+from hatex.evaluation.fields import NamedGroups, field_rates, group_f1
+from hatex.types import AffectedGroup, Evidence, Explanation, HarmfulWord
+
+FEW = Bootstrap(1, 50)
+
+
+def named(gold: str, predicted: str) -> NamedGroups:
+    return NamedGroups(frozenset(gold.split()), frozenset(predicted.split()))
+
+
+def test_group_f1_by_hand():
+    posts = [named("A", "A B"), named("A B", "B"), named("", "C")]
+    got = group_f1(posts, np.arange(3), FEW)
+    # Hits: A, B = 2; gold 3, predicted 4: micro 4/7. A: 2*1/(2+1), B: 2*1/(1+2); C is nobody's gold.
+    assert got["target_group_f1"].value == pytest.approx(4 / 7, abs=1e-9)
+    assert got["target_group_macro_f1"].value == pytest.approx(2 / 3, abs=1e-9)
+
+
+def test_no_annotated_group_says_so():
+    assert group_f1([named("", "A")], np.arange(1), FEW)["target_group_f1"].value is None
+
+
+def explanation(words=(), evidence=(), probability=0.5, summary="s"):
+    return Explanation(
+        "composed", summary, (AffectedGroup("A", probability),), tuple(words), "r", tuple(evidence)
+    )
+
+
+def test_rates_by_hand():
+    text = "wet cardboard"
+    good = explanation([HarmfulWord("wet", 0, 3, None, 1.0)], [Evidence("cardboard", 4, 13, -0.1)])
+    moved = explanation([HarmfulWord("wet", 1, 4, None, 1.0)])
+    broken = explanation(probability=1.5)
+    got = field_rates([text] * 4, [good, moved, broken, None], 0.95)
+    assert got["verbatim_rate"].value == 0.5
+    assert got["verbatim_rate"].n == 2
+    assert got["parse_rate"].value == 0.5
+    assert field_rates([text], [good], 0.95)["verbatim_rate"].low < 0.5  # one post proves little
+
+
+def test_no_quotes_no_rate():
+    got = field_rates(["x"], [explanation()], 0.95)
+    assert got["verbatim_rate"].why_missing == "no explanation quotes the post"
+    assert field_rates([], [], 0.95)["parse_rate"].value is None

@@ -1,0 +1,251 @@
+"""The loop on a two-layer Llama with random weights: it learns, resumes, stops and cleans up."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from hatex.data.prompts import load_prompt
+from hatex.errors import TrainingError
+from hatex.model.gatedlm import GatedLM
+from hatex.recipe.train import TrainSection
+from hatex.training.checkpoint import Progressed, checkpoints, load_checkpoint, save_checkpoint
+from hatex.training.encoding import encode_rows, label_tokens
+from hatex.training.initial import fresh_adapter
+from hatex.training.job import Job
+from hatex.training.loop import AdapterTrainer
+from hatex.types import NO_PROGRESS
+
+COMPACT = load_prompt("compact")
+
+
+@pytest.fixture
+def trainer_of(ground, tokenizer, make_example, tmp_path):
+    """A trainer on 24 posts; `dtype` and `fast` are the model's, everything else is the recipe's."""
+
+    def build(*, dtype=torch.float32, fast=True, key="k", progress=NO_PROGRESS, **train) -> AdapterTrainer:
+        settings = {
+            "data": "d",
+            "adapters": {"a": {}},
+            "batch_tokens": 300,
+            "lora": {"r": 2},
+            "lr": 1e-2,
+        } | train
+        section = TrainSection.model_validate(settings)
+        options = {"max_tokens": 64, "weights": {}, "with_answers": section.explanation_weight > 0}
+        rows = encode_rows([make_example(i) for i in range(24)], COMPACT, tokenizer, **options)
+        tune = encode_rows([make_example(i) for i in range(24, 33)], COMPACT, tokenizer, **options)
+        job = Job("a", section.adapters["a"], section, rows, tune, 0, key, tmp_path / "work")
+        lm = GatedLM.load(ground.base, "resident", dtype, fast=fast)
+        start = fresh_adapter(lm, "a", section.lora, section.seed)
+        lm.attach([start], trainable=True, dropout=section.lora.dropout)
+        return AdapterTrainer(lm, job, label_tokens(COMPACT, tokenizer), progress)
+
+    return build
+
+
+def gradients(trainer: AdapterTrainer, step: int = 0) -> torch.Tensor:
+    """All gradients of one optimizer step, before clipping."""
+    trainer.optimizer.step = lambda: None  # type: ignore[method-assign]
+    trainer.optimizer.zero_grad = lambda **_: None  # type: ignore[method-assign]
+    trainer.job = replace(trainer.job, train=trainer.job.train.model_copy(update={"max_grad_norm": 1e9}))
+    trainer._step(step)
+    return torch.cat([p.grad.flatten() for p in trainer.parameters.values()])
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_loss_falls_and_the_best_on_tune_is_kept(trainer_of) -> None:
+    train = {"adapters": {"a": {"epochs": 8}}, "lr": 2e-2, "evaluations": 5, "explanation_weight": 0.2}
+    trainer = trainer_of(**train)
+    trained = trainer.run(resume=False)
+    losses = [loss for _, loss in trained.progressed.losses]
+    assert [step for step, _ in trained.progressed.losses] == list(range(1, trainer.steps + 1))
+    epoch = len(losses) // 8
+    assert sum(losses[-epoch:]) < 0.95 * sum(losses[:epoch])
+    tune = dict(trained.progressed.tune_losses)
+    assert len(tune) == 5
+    assert trained.progressed.best_loss == min(tune.values()) == tune[trained.progressed.best_step]
+
+
+def test_an_adapter_that_gets_worse_keeps_its_best_weights(trainer_of) -> None:
+    trainer = trainer_of(adapters={"a": {"epochs": 3}}, evaluations=1000, warmup_share=0.0)
+    falling = iter([3.0, 1.0, *range(2, 1000)])
+    kept = []
+
+    def judge(*_: object) -> float:
+        kept.append({name: p.detach().clone() for name, p in trainer.parameters.items()})
+        return next(falling)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hatex.training.loop.tune_loss", judge)
+        trained = trainer.run(resume=False)
+    assert trained.progressed.best_step == 2
+    assert same(trained.weights, kept[1])
+    assert not same(trained.weights, kept[-1])
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_a_resumed_run_repeats_the_whole_one(trainer_of, dropout: float) -> None:
+    train = {"lora": {"r": 2, "dropout": dropout}, "checkpoint_every": 2, "evaluations": 3}
+    whole = trainer_of(**train).run(resume=False)
+    broken = trainer_of(**train)
+    shutil.rmtree(broken.job.folder)
+    step = broken._step
+
+    def until_three(at: int) -> float:
+        if at == 3:
+            raise KeyboardInterrupt
+        return step(at)
+
+    broken._step = until_three  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        broken.run(resume=False)
+    torch.manual_seed(99)  # what else was drawn meanwhile must not matter
+    resumed = trainer_of(**train).run(resume=True)
+    assert same(whole.weights, resumed.weights)
+    assert whole.progressed.losses == resumed.progressed.losses
+    assert whole.progressed.tune_losses == resumed.progressed.tune_losses
+
+
+def test_two_checkpoints_are_kept(trainer_of) -> None:
+    trainer = trainer_of(checkpoint_every=1)
+    trainer.run(resume=False)
+    assert trainer.steps > 3
+    assert [f.name for f in checkpoints(trainer.job.folder)] == [
+        f"step-{trainer.steps - 1:06d}",
+        f"step-{trainer.steps:06d}",
+    ]
+    assert not [f for f in trainer.job.folder.iterdir() if f.name.startswith(".")]
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(trainer_of) -> None:
+    trainer_of().run(resume=False)
+    with pytest.raises(TrainingError, match="another recipe, base or data") as caught:
+        trainer_of(key="other").run(resume=True)
+    assert "--resume" in (caught.value.hint or "")
+
+
+def test_a_loss_that_is_no_number_stops_with_step_and_examples(trainer_of) -> None:
+    trainer = trainer_of()
+    poisoned = trainer.batches[2][0]
+    row = trainer.job.rows[poisoned]
+    rows = list(trainer.job.rows)
+    rows[poisoned] = replace(row, shares=(math.nan, *row.shares[1:]))
+    trainer.job = replace(trainer.job, rows=rows)
+    with pytest.raises(TrainingError, match=r"loss is nan in step 3 of adapter a; examples") as caught:
+        trainer.run(resume=False)
+    assert row.example_id in caught.value.message
+    assert "lr" in (caught.value.hint or "")
+
+
+FULL_DISK = """
+import resource, signal, sys, torch
+from pathlib import Path
+from hatex.training.checkpoint import Progressed, save_checkpoint, checkpoints
+from hatex.errors import TrainingError
+folder = Path(sys.argv[1])
+state = lambda step: Progressed("k", step, None, None, (), (), 0.0)
+weights = {"w": torch.zeros(100_000)}
+save_checkpoint(folder, state(1), weights, {"m": torch.zeros(10)}, None)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+try:
+    save_checkpoint(folder, state(2), weights, {"m": torch.zeros(10)}, None)
+except TrainingError as error:
+    print(error.message, "|", error.hint, "|", sorted(p.name for p in folder.iterdir()))
+"""
+
+
+def test_a_full_disk_is_said_and_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path / "work")], capture_output=True, text=True, check=True
+    )
+    message, hint, left = done.stdout.strip().split(" | ")
+    assert message.startswith("could not write the checkpoint of step 2")
+    assert "--resume" in hint
+    assert left == "['step-000001']"
+
+
+def test_checkpoints_hold_everything_and_are_readable_by_their_key(tmp_path: Path) -> None:
+    state = Progressed("k", 3, 2, 0.5, ((1, 0.9), (2, 0.7)), ((2, 0.5),), 12.5)
+    tensors = {"a.A": torch.ones(2, 3)}
+    save_checkpoint(tmp_path, state, tensors, {"0.exp_avg": torch.zeros(2, 3)}, tensors)
+    found = load_checkpoint(tmp_path, "k")
+    assert found is not None
+    assert found.progressed == state
+    assert same(found.weights, tensors)
+    assert same(found.best or {}, tensors)
+    assert load_checkpoint(tmp_path / "none", "k") is None
+
+
+def test_accumulated_batches_weigh_like_one_step(trainer_of) -> None:
+    """Two batches in one step: the mean of their gradients."""
+    one, two = trainer_of(), trainer_of(accumulate=2)
+    assert two.steps == math.ceil(one.steps / 2)
+    first = gradients(trainer_of())
+    second = gradients(trainer_of(), step=1)
+    # The second step of the plain run has another learning rate, which gradients do not know of.
+    torch.testing.assert_close(gradients(two), (first + second) / 2, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_recomputed_activations_give_the_same_gradients(trainer_of, fast: bool) -> None:
+    train = {"lora": {"r": 2, "dropout": 0.1}, "fast": fast}
+    plain, thrifty = trainer_of(**train), trainer_of(**train)
+    thrifty.lm.checkpoint_activations(True)
+    kept = {False: 0, True: 0}
+    for trainer, is_thrifty in ((plain, False), (thrifty, True)):
+
+        def note(tensor: torch.Tensor, is_thrifty: bool = is_thrifty) -> torch.Tensor:
+            kept[is_thrifty] += 1
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            trainer.gradients = gradients(trainer)
+    torch.testing.assert_close(plain.gradients, thrifty.gradients)
+    assert kept[True] < kept[False]
+
+
+def test_the_fast_block_and_transformers_agree_on_gradients(trainer_of) -> None:
+    torch.testing.assert_close(
+        gradients(trainer_of()), gradients(trainer_of(fast=False)), rtol=1e-3, atol=1e-6
+    )
+
+
+def test_dropout_is_for_training_alone_and_keeps_the_mean(trainer_of) -> None:
+    trainer = trainer_of(lora={"r": 2, "dropout": 0.5})
+    stack = next(layer.stack for layer in trainer.lm.gated_layers().values())
+    x = torch.ones(1, 4000, 32)
+    dropped = stack.dropped(x)
+    assert dropped.unique().tolist() == [0.0, 2.0]
+    assert dropped.mean().item() == pytest.approx(1, abs=0.05)
+    with torch.no_grad():
+        assert torch.equal(stack.dropped(x), x)
+    assert not torch.allclose(gradients(trainer), gradients(trainer_of()))
+
+
+def test_bf16_bases_train_with_fp32_masters(trainer_of) -> None:
+    trainer = trainer_of(dtype=torch.bfloat16, explanation_weight=0.2)
+    assert {p.dtype for p in trainer.parameters.values()} == {torch.float32}
+    exact, rough = gradients(trainer_of(explanation_weight=0.2)), gradients(trainer)
+    assert rough.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(exact, rough, dim=0) > 0.99
+
+
+def test_norms_compute_in_fp32() -> None:
+    """Root mean squares of bf16 states are taken in fp32 and rounded once."""
+    x = torch.randn(64, 576, generator=torch.Generator().manual_seed(0)).bfloat16()
+    weight = torch.rand(576, generator=torch.Generator().manual_seed(1)).bfloat16()
+    exact = x.float() * torch.rsqrt(x.float().pow(2).mean(-1, keepdim=True) + 1e-5)
+    ours = torch.nn.functional.rms_norm(x, weight.shape, weight, 1e-5).float()
+    assert ((ours - exact * weight.float()).abs() <= exact.abs() * weight.float() * 2**-7 + 1e-6).all()
