@@ -1,0 +1,7 @@
+"""`python -m hatex`."""
+
+import sys
+
+from hatex.cli import main
+
+sys.exit(main())

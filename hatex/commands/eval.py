@@ -1,0 +1,112 @@
+"""`hatex eval`: measure strategies on data sets, hold requirements, compare runs."""
+
+from __future__ import annotations
+
+import typer
+
+from hatex.commands.eval_options import (
+    AgainstOption,
+    AllOption,
+    CompareOption,
+    DataOption,
+    ExplanationsOption,
+    GateOption,
+    HtmlOption,
+    MarkdownOption,
+    MetricOption,
+    NoBaselineOption,
+    OptionalRecipe,
+    PostsOption,
+    PredictionsOption,
+    StrategyOption,
+    SuiteOption,
+    ToleranceOption,
+)
+from hatex.commands.options import (
+    STARTER,
+    JsonOption,
+    QuietOption,
+    RegistryOption,
+    SetOption,
+    build_console,
+    build_recipe,
+    build_registry,
+)
+from hatex.errors import UsageError
+
+
+def command(
+    recipe: OptionalRecipe = STARTER,
+    strategies: StrategyOption = None,
+    data: DataOption = None,
+    metrics: MetricOption = None,
+    posts: PostsOption = None,
+    every: AllOption = False,
+    suites: SuiteOption = None,
+    explanations: ExplanationsOption = False,
+    no_baseline: NoBaselineOption = False,
+    predictions: PredictionsOption = None,
+    html: HtmlOption = None,
+    markdown: MarkdownOption = None,
+    gate: GateOption = False,
+    compare: CompareOption = None,
+    against: AgainstOption = None,
+    tolerance: ToleranceOption = 0.0,
+    overrides: SetOption = None,
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure strategies on data sets; fail on broken requirements.
+
+      hatex eval starter
+      hatex eval starter --json > run.json
+      hatex eval starter --against run.json --tolerance 0.01
+
+    Every figure has its interval. At most 500 seeded posts a data set, from the split `report`; --all takes
+    every post. Exit code 3: a requirement of the recipe, or --against, is broken.
+    """
+    from hatex.commands.eval_output import emit_comparison, emit_run
+    from hatex.evaluation.catalogue import find_metric
+    from hatex.evaluation.run import load_run
+    from hatex.workflows.evaluate import Regression, evaluate
+    from hatex.workflows.evaluation_options import Narrowing, narrow
+    from hatex.workflows.evaluation_predictions import evaluate_predictions
+
+    shown = [find_metric(name).name for name in metrics or ["macro_f1"]]
+    console = build_console(as_json=as_json, quiet=quiet)
+    if compare is not None:
+        return emit_comparison(console, compare, shown, markdown, html)
+    if predictions is not None and (explanations or against is not None):
+        raise UsageError(
+            "--predictions goes with neither --explanations nor --against", hint="compare with --compare"
+        )
+    if every and posts is not None:
+        raise UsageError("--all and --posts exclude one another", hint="give one of them")
+    wanted = Narrowing(
+        tuple(strategies or ()),
+        tuple(data or ()),
+        posts,
+        every,
+        tuple(suites or ()),
+        no_baseline,
+        gate,
+    )
+    loaded, left_out = narrow(build_recipe(recipe, overrides), wanted)
+    if left_out:
+        console.note(f"{left_out} requirements are about what this call leaves out; they are not judged")
+    if predictions is not None:
+        run = evaluate_predictions(loaded, predictions, progress=console.progress())
+    else:
+        regression = None if against is None else Regression(load_run(against), tolerance)
+        run = evaluate(
+            loaded,
+            build_registry(registry),
+            explanations=explanations,
+            against=regression,
+            progress=console.progress(),
+        )
+    emit_run(console, run, shown, markdown, html)
+    if run.failed:
+        raise typer.Exit(3)
+    return None

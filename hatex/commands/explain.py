@@ -1,0 +1,191 @@
+"""`hatex explain`: one post or many, with the reasons behind the answer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from hatex.commands.options import (
+    STARTER,
+    JsonOption,
+    QuietOption,
+    RecipeOption,
+    RegistryOption,
+    SetOption,
+    build_console,
+    build_recipe,
+    build_registry,
+)
+from hatex.errors import InputLinesError, UsageError
+
+if TYPE_CHECKING:
+    from hatex.console import Console
+    from hatex.explanation.report import PostReport
+    from hatex.recipe import Recipe
+
+Format = Literal["rich", "json", "markdown", "html", "svg", "dsa"]
+SECOND_OPINIONS = frozenset({"rich", "markdown", "html", "svg"})
+
+
+def command(
+    source: Annotated[
+        str, typer.Argument(metavar="TEXT", help="A post, - for stdin, or a JSONL file (NAME.jsonl).")
+    ],
+    form: Annotated[Format, typer.Option("--format", "-f", help="What to print.")] = "rich",
+    strategy: Annotated[
+        str | None,
+        typer.Option("--strategy", metavar="S", help="blend, top-K, single:NAME, uniform or full."),
+    ] = None,
+    space: Annotated[
+        Literal["delta", "probability", "reference"] | None,
+        typer.Option("--space", help="Where the blend happens.", show_default=False),
+    ] = None,
+    evidence: Annotated[
+        Literal["leave-out", "gradient", "none"] | None,
+        typer.Option("--evidence", help="How evidence is found.", show_default=False),
+    ] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Show all strategies side by side.")] = False,
+    mask: Annotated[
+        bool, typer.Option("--mask", help="Hide the words that the model marked, except first letters.")
+    ] = False,
+    temperature: Annotated[
+        float, typer.Option("--temperature", min=0.0, help="0 takes the likeliest token; more samples.")
+    ] = 0.0,
+    top_p: Annotated[
+        float,
+        typer.Option("--top-p", min=0.01, max=1.0, help="Sample from the likeliest tokens of this mass."),
+    ] = 1.0,
+    max_new_tokens: Annotated[
+        int | None, typer.Option("--max-new-tokens", min=1, help="Tokens of one answer.", show_default=False)
+    ] = None,
+    sequences: Annotated[
+        int,
+        typer.Option(
+            "--num-return-sequences", min=1, max=64, help="Explanations a post; needs --temperature."
+        ),
+    ] = 1,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of sampling.")] = 0,
+    decided: Annotated[
+        str | None,
+        typer.Option("--date", metavar="YYYY-MM-DD", help="Day of the decision; needed by --format dsa."),
+    ] = None,
+    recipe: RecipeOption = STARTER,
+    overrides: SetOption = None,
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Explain one post: verdict, gates, harmful words, reason.
+
+    [bold]Example[/bold]
+      hatex explain "You lot could not win a raffle."
+      hatex explain posts.jsonl --format html --mask > page.html
+      echo "You lot could not win a raffle." | hatex explain - --json
+
+    The label is scored, never sampled; every quoted word stands in the post.
+    Evidence tells how far the label's probability falls without a word.
+    Formats: rich (a panel), json (as --json), markdown, html and svg (one page),
+    dsa (a statement of reasons for every post that is not allowed).
+    """
+    from hatex.types import Sampling
+    from hatex.workflows.explain import ExplainRequest, explain
+
+    form = "json" if as_json else form
+    day = _day(decided, form)
+    console = build_console(as_json=form in {"json", "dsa"}, quiet=quiet)
+    loaded = build_recipe(recipe, overrides)
+    request = ExplainRequest(
+        strategy=strategy,
+        space=space,
+        evidence=evidence,
+        max_new_tokens=max_new_tokens,
+        sampling=Sampling(temperature, top_p, seed),
+        sequences=sequences,
+        alone=form in SECOND_OPINIONS,
+        compare=compare,
+        mask=mask,
+    )
+    if source == "-" and sys.stdin.isatty():
+        console.hint("reading a post from the terminal; end with Ctrl-D")
+    elif source != "-" and not source.endswith(".jsonl") and _is_file(source):
+        console.hint("this explains the words of the file name; input files end in .jsonl")
+    found = explain(loaded, build_registry(registry), source, request=request, progress=console.progress())
+    failed = _emit(console, found, form, loaded, day)
+    if failed:
+        message = f"{failed} input line{'' if failed == 1 else 's'} could not be answered"
+        if form in {"json", "dsa"}:
+            console.note(message)
+            raise typer.Exit(InputLinesError.exit_code)
+        raise InputLinesError(message)
+
+
+def _emit(console: Console, found: Iterable[Any], form: Format, recipe: Recipe, day: date | None) -> int:
+    """Print reports as they come (pages at the end); the number of bad lines."""
+    from hatex.explanation.report import PostReport, report_record
+    from hatex.jsonl import bad_line_record
+    from hatex.render.explain import render_explanation
+    from hatex.render.explain_dsa import build_statement
+
+    failed = 0
+    page: list[PostReport] = []
+    for each in found:
+        console.content_note()
+        if not isinstance(each, PostReport):
+            failed += 1
+            if form in {"json", "dsa"}:
+                console.json(bad_line_record(each))
+            else:
+                console.note(f"line {each.line}: {each.message}")
+        elif form == "json":
+            console.json(report_record(each))
+        elif form == "dsa":
+            if each.verdict.decision == "allow":
+                console.note(f"post {each.id or 1}: allowed, so there is nothing to state")
+            elif day is not None:
+                console.json(build_statement(each, recipe.explain.statement, day))
+        elif form == "rich":
+            console.data(render_explanation(each))
+        else:
+            page.append(each)
+    if page:
+        console.data(_render_page(page, form))
+    return failed
+
+
+def _render_page(reports: list[PostReport], form: Format) -> str:
+    if form == "html":
+        from hatex.render.explain_html import render_html
+
+        return render_html(reports)
+    if form == "svg":
+        from hatex.render.explain_svg import render_svg
+
+        return render_svg(reports)
+    from hatex.render.explain_markdown import render_markdown
+
+    return render_markdown(reports)
+
+
+def _day(decided: str | None, form: Format) -> date | None:
+    if decided is None:
+        if form == "dsa":
+            raise UsageError(
+                "a statement of reasons needs the day of the decision", hint="add --date YYYY-MM-DD"
+            )
+        return None
+    try:
+        return date.fromisoformat(decided)
+    except ValueError:
+        raise UsageError(f"{decided} is not YYYY-MM-DD", where="--date") from None
+
+
+def _is_file(source: str) -> bool:
+    try:
+        return Path(source).is_file()
+    except (OSError, ValueError):  # too long for a name, or NUL in it: then it is a post
+        return False

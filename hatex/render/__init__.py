@@ -1,0 +1,1 @@
+"""From data to Rich renderables; pure."""

@@ -1,0 +1,116 @@
+"""What all renderings of an explained post share: marked segments, shown characters, ranked evidence."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from hatex.explanation.compose import describe_change, describe_split
+from hatex.explanation.report import PostReport
+from hatex.explanation.wording import percent
+from hatex.types import LABELS, Evidence, HarmfulWord, Label
+
+LEVEL_MARKS: Final = ("¹", "²", "³")
+LEVEL_NAMES: Final = ("slightly", "clearly", "strongly")
+MAX_FOR: Final = 5
+MAX_AGAINST: Final = 3
+
+_FORMATTERS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Bidirectional embeddings, overrides and isolates: left open, they would turn what stands around the post.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of the post; `level` 0 is unmarked, 1 to 3 say how strongly the model marked it."""
+
+    text: str
+    level: int
+    weight: float = 0.0
+    group: str | None = None
+
+
+def mark_level(weight: float) -> int:
+    """1 below a weight of one third, 3 from two thirds on."""
+    return min(3, 1 + int(3 * weight))
+
+
+def segments(text: str, words: Sequence[HarmfulWord]) -> list[Segment]:
+    """The post cut at the marked words; joined, the segments give the post back."""
+    cut: list[Segment] = []
+    position = 0
+    for word in sorted(words, key=lambda w: w.start):
+        if word.start < position:
+            continue
+        if word.start > position:
+            cut.append(Segment(text[position : word.start], 0))
+        cut.append(Segment(text[word.start : word.end], mark_level(word.weight), word.weight, word.group))
+        position = word.end
+    if position < len(text):
+        cut.append(Segment(text[position:], 0))
+    return cut
+
+
+def shown(text: str) -> str:
+    """Text that cannot steer a terminal: controls become pictures, bidi controls their names."""
+    return "".join(_shown(char) for char in text)
+
+
+def _shown(char: str) -> str:
+    if char == "\n":
+        return char
+    if char == "\t":
+        return " "
+    if char in _FORMATTERS:
+        return f"⟨{unicodedata.name(char).title()}⟩"
+    code = ord(char)
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "␡"
+    return "\ufffd" if 0x80 <= code < 0xA0 or 0xD800 <= code < 0xE000 else char
+
+
+def is_right_to_left(text: str) -> bool:
+    """Whether the first letter with a direction is a right-to-left one (Unicode rule P2)."""
+    for char in text:
+        direction = unicodedata.bidirectional(char)
+        if direction in {"L", "R", "AL"}:
+            return direction != "L"
+    return False
+
+
+def verdict_line(report: PostReport) -> str:
+    """`hate (91 %): flag`."""
+    verdict = report.verdict
+    return f"{verdict.label} ({percent(verdict.probabilities[verdict.label])}): {verdict.decision}"
+
+
+def split_line(report: PostReport) -> str:
+    """The predicted split of annotators in words."""
+    verdict = report.verdict
+    said = describe_split(verdict.probabilities, verdict.disagreement, verdict.disagreement_basis)
+    return said[0].upper() + said[1:] + "."
+
+
+def change_line(report: PostReport) -> str:
+    explanation = report.explanation
+    return describe_change(report.text, report.verdict.label, explanation.change, explanation.evidence)
+
+
+def ranked_evidence(evidence: Sequence[Evidence]) -> tuple[list[Evidence], list[Evidence]]:
+    """The strongest words for the label and against it, as far as they show in whole points."""
+    supporting = sorted((e for e in evidence if e.weight >= 0.005), key=lambda e: -e.weight)[:MAX_FOR]
+    opposing = sorted((e for e in evidence if e.weight <= -0.005), key=lambda e: e.weight)[:MAX_AGAINST]
+    return supporting, opposing
+
+
+def signed_points(weight: float) -> str:
+    """`+21` or `−10`, in percentage points."""
+    return f"{'−' if weight < 0 else '+'}{round(100 * abs(weight))}"
+
+
+def probability_rows(report: PostReport) -> list[tuple[Label, float]]:
+    return [(label, report.verdict.probabilities[label]) for label in LABELS]

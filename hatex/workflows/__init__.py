@@ -1,0 +1,1 @@
+"""Orchestration of each verb, without terminal or command line."""

@@ -1,0 +1,212 @@
+"""`hatex explain`: posts through the engine, with explanations, second opinions and everything a reader compares."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hatex.errors import UsageError
+from hatex.explanation.masking import mask_report
+from hatex.explanation.protocol import EvidenceMethod, ExplainOptions
+from hatex.explanation.report import AdapterAnswer, PostReport
+from hatex.jsonl import BadLine, Line, Post, parse_line, read_batches, text_trouble
+from hatex.types import LABELS, NO_PROGRESS, BlendSpace, Progress, Sampling, Verdict
+
+if TYPE_CHECKING:
+    from hatex.engine import Engine
+    from hatex.recipe import Recipe
+    from hatex.registry import Registry
+
+STDIN: Final = "-"
+STDIN_DESCRIPTOR: Final = 0
+POSTS_AT_ONCE: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainRequest:
+    """What a reader asks for; None takes the recipe's word.
+
+    `alone` asks every adapter for its own answer, `compare` every strategy; `mask` hides the marked words.
+    """
+
+    strategy: str | None = None
+    space: BlendSpace | None = None
+    evidence: EvidenceMethod | None = None
+    max_new_tokens: int | None = None
+    sampling: Sampling = Sampling()  # noqa: RUF009
+    sequences: int = 1
+    alone: bool = True
+    compare: bool = False
+    mask: bool = False
+
+
+def explain(
+    recipe: Recipe,
+    registry: Registry,
+    source: str,
+    *,
+    request: ExplainRequest = ExplainRequest(),
+    progress: Progress = NO_PROGRESS,
+) -> Iterator[PostReport | BadLine]:
+    """Reports of `source`, in order: a text, `-` for stdin, or the path of a JSONL file.
+
+    Stdin is JSONL if its first line is a JSON object with a `text`, and one post otherwise. Raises UsageError before
+    the model is loaded where the source or the request cannot be used, and whatever the engine raises.
+    """
+    if request.sequences > 1 and request.sampling.temperature == 0:
+        raise UsageError(
+            "several sequences would all be the same",
+            where="--num-return-sequences",
+            hint="add --temperature 0.7",
+        )
+    return _reports(recipe, registry, _open_source(source), request, progress)
+
+
+def _reports(
+    recipe: Recipe,
+    registry: Registry,
+    batches: Iterable[Sequence[Post | BadLine]],
+    request: ExplainRequest,
+    progress: Progress,
+) -> Iterator[PostReport | BadLine]:
+    from hatex.engine import load_engine
+
+    engine = load_engine(recipe, registry, progress=progress)
+    for batch in batches:
+        posts = [each for each in batch if isinstance(each, Post)]
+        reports = iter(explain_batch(engine, recipe, posts, request))
+        for each in batch:
+            yield each if isinstance(each, BadLine) else next(reports)
+
+
+def explain_batch(
+    engine: Engine, recipe: Recipe, posts: Sequence[Post], request: ExplainRequest
+) -> list[PostReport]:
+    """Reports of some posts, computed together."""
+    import numpy as np
+
+    if not posts:
+        return []
+    texts = [post.text for post in posts]
+    verdicts = engine.verdicts(
+        texts, strategy=request.strategy or recipe.route.strategy, space=request.space or recipe.route.space
+    )
+    gates = np.array([[v.gates[name] for name in engine.adapters] for v in verdicts], dtype=np.float32)
+    probabilities = np.array([[v.probabilities[label] for label in LABELS] for v in verdicts])
+    options = _options(engine, request)
+    samples = engine.explainer.sample(texts, gates, probabilities, options, request.sequences)
+    alone = _each_adapter_alone(engine, texts) if request.alone else [()] * len(posts)
+    compared = _every_strategy(engine, texts, verdicts) if request.compare else [()] * len(posts)
+    reports = [
+        PostReport(
+            id=post.fields.get("id"),
+            text=post.text,
+            verdict=replace(verdicts[i], explanation=samples[i][0]),
+            alone=alone[i],
+            compared=compared[i],
+            samples=samples[i][1:],
+            date=post.fields["date"] if isinstance(post.fields.get("date"), str) else None,
+        )
+        for i, post in enumerate(posts)
+    ]
+    return [mask_report(report) for report in reports] if request.mask else reports
+
+
+def _options(engine: Engine, request: ExplainRequest) -> ExplainOptions:
+    options = engine.explain_options
+    return replace(
+        options,
+        max_new_tokens=request.max_new_tokens or options.max_new_tokens,
+        sampling=request.sampling,
+        evidence=request.evidence or options.evidence,
+    )
+
+
+def _each_adapter_alone(engine: Engine, texts: Sequence[str]) -> list[tuple[AdapterAnswer, ...]]:
+    """What every adapter would say by itself, all posts and adapters in one call."""
+    import numpy as np
+
+    count = len(engine.adapters)
+    scores = engine.score(
+        [text for text in texts for _ in range(count)], np.tile(np.eye(count), (len(texts), 1))
+    )
+    answers = [
+        AdapterAnswer(engine.adapters[row % count], LABELS[int(score.argmax())], float(score.max()))
+        for row, score in enumerate(scores)
+    ]
+    return [tuple(answers[i * count : (i + 1) * count]) for i in range(len(texts))]
+
+
+def _every_strategy(
+    engine: Engine, texts: Sequence[str], verdicts: Sequence[Verdict]
+) -> list[tuple[Verdict, ...]]:
+    """Verdicts of all strategies side by side, the asked one first."""
+    asked = verdicts[0].strategy
+    others = [name for name in strategies_of(engine) if name != asked]
+    columns = [list(verdicts), *(engine.verdicts(texts, strategy=name) for name in others)]
+    return [tuple(column[i] for column in columns) for i in range(len(texts))]
+
+
+def strategies_of(engine: Engine) -> list[str]:
+    """Every strategy that gives this engine different gate weights."""
+    names = engine.router.adapters
+    tops = [f"top-{k}" for k in range(1, len(names))]
+    full = ["full"] if "full" in engine.adapters else []
+    return ["blend", *tops, "uniform", *(f"single:{name}" for name in names), *full]
+
+
+def _open_source(source: str) -> Iterator[list[Post | BadLine]]:
+    """Batches of posts; a source that cannot be used is refused at once, not at the first batch."""
+    if source == STDIN:
+        return _read_stdin()
+    if source.endswith(".jsonl"):
+        path = Path(source)
+        if not path.is_file():
+            raise UsageError("there is no such input file", where=source)
+        return _read_file(path)
+    return iter([[_single(source, "TEXT")]])
+
+
+def _single(text: str, where: str) -> Post | BadLine:
+    trouble = text_trouble(text)
+    if trouble:
+        raise UsageError(trouble[1].replace("`text`", "the text"), where=where)
+    return Post(1, 1, text, {})
+
+
+def _read_file(path: Path) -> Iterator[list[Post | BadLine]]:
+    with path.open("rb", buffering=0) as stream:
+        yield from _parsed(read_batches([stream.fileno()], max_lines=POSTS_AT_ONCE))
+
+
+def _read_stdin() -> Iterator[list[Post | BadLine]]:
+    """Look at the first line to tell JSONL from plain text, then stream the one or take in the other."""
+    first = bytearray()
+    while (byte := os.read(STDIN_DESCRIPTOR, 1)) and not (byte == b"\n" and first.strip()):
+        first += byte
+    with ExitStack() as stack:
+        if isinstance(parse_line(Line(1, bytes(first))), Post):
+            head = stack.enter_context(tempfile.TemporaryFile(buffering=0))
+            head.write(first + b"\n")
+            head.seek(0)
+            yield from _parsed(read_batches([head.fileno(), STDIN_DESCRIPTOR], max_lines=POSTS_AT_ONCE))
+            return
+    rest = b""
+    while chunk := os.read(STDIN_DESCRIPTOR, 2**16):
+        rest += chunk
+    data = bytes(first) + (b"\n" + rest if rest else b"")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the input is not UTF-8 (byte {error.start + 1})", where="stdin") from None
+    yield [_single(text, "stdin")]
+
+
+def _parsed(batches: Iterable[Sequence[Line]]) -> Iterator[list[Post | BadLine]]:
+    for batch in batches:
+        yield [parse_line(line) for line in batch]

@@ -1,0 +1,203 @@
+"""`hatex route`: JSONL posts through one Engine, one line out for each line in, in constant memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from hatex.errors import UsageError
+from hatex.jsonl import (
+    RESERVED_FIELDS,
+    BadLine,
+    Line,
+    Post,
+    Write,
+    bad_line_record,
+    dump_line,
+    parse_line,
+    read_batches,
+    verdict_record,
+)
+from hatex.routing.strategies import check_strategy
+from hatex.types import NO_PROGRESS, BlendSpace, Progress
+from hatex.workflows.partial import PartialFile
+
+if TYPE_CHECKING:
+    from hatex.engine import Engine
+    from hatex.recipe import Recipe
+    from hatex.registry import Registry
+
+STDIN: Final = Path("-")
+POSTS_AT_ONCE: Final = 256
+"""Enough for the engine to sort posts by length; few enough that answers appear every few seconds."""
+EXPLAINED_AT_ONCE: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class RouteOptions:
+    """How posts are answered; None takes the recipe's word."""
+
+    strategy: str | None = None
+    space: BlendSpace | None = None
+    explain: bool = False
+    keep: tuple[str, ...] = ()
+    deterministic: bool = False
+
+
+@dataclass(slots=True)
+class Routed:
+    """Lines in the output: `failed` counts bad ones by kind, `resumed` those that an earlier run wrote."""
+
+    answered: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    resumed: int = 0
+
+    @property
+    def lines(self) -> int:
+        """Non-blank lines of the input."""
+        return self.answered + self.failed.total()
+
+    @classmethod
+    def from_partial(cls, partial: PartialFile) -> Self:
+        """What the earlier run did."""
+        return cls(partial.lines - partial.failed.total(), Counter(partial.failed), partial.lines)
+
+
+def route(
+    recipe: Recipe,
+    registry: Registry,
+    *,
+    inputs: Sequence[Path] = (STDIN,),
+    write: Write,
+    output: Path | None = None,
+    resume: bool = False,
+    options: RouteOptions = RouteOptions(),
+    progress: Progress = NO_PROGRESS,
+) -> Routed:
+    """Answer every line of `inputs` (`-` is stdin), in order, to `write` or to the file `output`.
+
+    `output` grows as `output.partial` and is renamed when complete; `resume` continues such a file after its
+    last complete line. Raises UsageError before the model is loaded where an input, `keep` or `output`
+    cannot be used, and whatever the engine raises.
+    """
+    check_inputs(inputs)
+    taken = sorted(RESERVED_FIELDS.intersection(options.keep))
+    if taken:
+        raise UsageError(f"the answer has a field {taken[0]} of its own", where="--keep")
+    with ExitStack() as stack:
+        partial = stack.enter_context(PartialFile(output, resume=resume)) if output is not None else None
+        if partial is not None and partial.is_complete:
+            return Routed.from_partial(partial)
+        from hatex.engine import load_engine
+
+        engine = load_engine(recipe, registry, progress=progress)
+        router = _Router(engine, recipe, options, partial)
+        batches = read_batches(
+            _open_inputs(inputs),
+            max_lines=EXPLAINED_AT_ONCE if options.explain else POSTS_AT_ONCE,
+            waits=options.deterministic,
+        )
+        advance = stack.enter_context(progress.task("route", _count_lines(inputs), "posts"))
+        for batch in batches:
+            if data := router.answer(batch):
+                (partial.write if partial is not None else write)(data)
+            advance(len(batch))
+        router.check_all_skipped()
+        if partial is not None:
+            partial.finish()
+    return router.outcome
+
+
+class _Router:
+    """Batches of lines to output bytes, minus what a resumed run has already written."""
+
+    def __init__(
+        self, engine: Engine, recipe: Recipe, options: RouteOptions, partial: PartialFile | None
+    ) -> None:
+        self.outcome = Routed() if partial is None else Routed.from_partial(partial)
+        self._engine = engine
+        self._options = options
+        self._strategy = options.strategy or recipe.route.strategy
+        self._space: BlendSpace = options.space or recipe.route.space
+        check_strategy(self._strategy, engine.adapters, engine.router.adapters)
+        self._partial = partial
+        self._to_skip = partial.lines if partial is not None else 0
+
+    def answer(self, batch: Sequence[Line]) -> bytes:
+        """Output lines of a batch: none of them, some or all, depending on where a resumed run stopped."""
+        skip = min(self._to_skip, len(batch))
+        if skip:
+            self._to_skip -= skip
+            if self._to_skip == 0 and self._partial is not None:
+                self._partial.check_last(parse_line(batch[skip - 1]).id)
+        if skip == len(batch):
+            return b""
+        # Under `deterministic` a half-written batch is computed whole again: its posts keep their company.
+        start = 0 if self._options.deterministic else skip
+        records = self._records(batch[start:])[skip - start :]
+        for record in records:
+            if "error" in record:
+                self.outcome.failed[record["error"]["kind"]] += 1
+            else:
+                self.outcome.answered += 1
+        if self._partial is not None:
+            self._partial.check_alike(records)
+        return b"".join(map(dump_line, records))
+
+    def _records(self, lines: Sequence[Line]) -> list[dict[str, Any]]:
+        parsed = [parse_line(line) for line in lines]
+        texts = [each.text for each in parsed if isinstance(each, Post)]
+        verdicts = iter(
+            self._engine.verdicts(
+                texts, strategy=self._strategy, space=self._space, explain=self._options.explain
+            )
+            if texts
+            else ()
+        )
+        return [
+            bad_line_record(each)
+            if isinstance(each, BadLine)
+            else verdict_record(next(verdicts), each, self._options.keep)
+            for each in parsed
+        ]
+
+    def check_all_skipped(self) -> None:
+        """The input may not end before the lines that a resumed run has already answered."""
+        if self._to_skip and self._partial is not None:
+            raise self._partial.mismatch("it has more lines than the input")
+
+
+def check_inputs(inputs: Sequence[Path]) -> None:
+    """UsageError where an input is not there, or is a folder."""
+    for path in inputs:
+        if path == STDIN:
+            continue
+        if not path.exists():
+            raise UsageError("there is no such input file", where=str(path))
+        if path.is_dir():
+            raise UsageError("is a folder: name its files", where=str(path))
+
+
+def _open_inputs(inputs: Sequence[Path]) -> Iterator[int]:
+    for path in inputs:
+        if path == STDIN:
+            yield 0
+        else:
+            with path.open("rb", buffering=0) as stream:
+                yield stream.fileno()
+
+
+def _count_lines(inputs: Sequence[Path]) -> int | None:
+    """Lines of all inputs if they are plain files, which is what a bar needs; None for pipes."""
+    total = 0
+    for path in inputs:
+        if path == STDIN or not path.is_file():
+            return None
+        with path.open("rb") as stream:
+            while chunk := stream.read(2**20):
+                total += chunk.count(b"\n")
+    return total

@@ -1,0 +1,191 @@
+"""`hatex train`: adapters by QLoRA on the base, one after the other, then the router."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hatex.errors import RegistryError
+from hatex.model.base import compute_dtype, ensure_base
+from hatex.recipe.schema import Recipe
+from hatex.registry import Artefact, Registry
+from hatex.types import NO_PROGRESS, Progress
+from hatex.workflows.train_compare import compare
+from hatex.workflows.train_dry import dry_run as run_dry
+from hatex.workflows.train_plan import Plan, build_job, check_machine, make_plan, prepare_missing
+from hatex.workflows.train_publish import publish_adapter
+from hatex.workflows.train_report import AdapterReport, Comparison, TrainReport, report_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from hatex.model.gatedlm import GatedLM
+    from hatex.registry.adapters import LoraAdapter
+    from hatex.training.job import Job
+    from hatex.training.team import Team
+
+__all__ = ["AdapterReport", "Comparison", "TrainReport", "train"]
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """What all adapters of one call are trained on, and with whom."""
+
+    base: Artefact
+    lm: GatedLM
+    tokenizer: PreTrainedTokenizerBase
+    label_ids: Sequence[int]
+    team: Team
+
+
+def train(
+    recipe: Recipe,
+    registry: Registry,
+    *,
+    only: Sequence[str] = (),
+    resume: bool = False,
+    replace: bool = False,
+    dry_run: bool = False,
+    progress: Progress = NO_PROGRESS,
+) -> TrainReport:
+    """Train every adapter and the router of the recipe (or `only` those named), and publish them.
+
+    Data that is missing is prepared first, where the recipe says how. Under `accelerate launch` all processes train
+    together and the main one writes; the report of the others says so (`is_main`).
+    Raises TrainingError or RegistryError before the first step where something is missing, taken or does not fit.
+    """
+    from hatex.training.team import join_team
+
+    team = join_team()
+    progress = progress if team.is_main else NO_PROGRESS
+    if not dry_run:
+        with team.main_first():
+            prepare_missing(recipe, registry, progress)
+    plan = make_plan(recipe, registry, only, resume=resume, replace=replace, progress=progress)
+    if dry_run:
+        return run_dry(plan)
+    check_machine(plan)
+    reports: list[AdapterReport] = []
+    if plan.adapters:
+        ground = _load(plan, team)
+        jobs = [
+            build_job(plan, n, ground.tokenizer, ground.base.manifest.base_identity) for n in plan.adapters
+        ]
+        reports = [_train_adapter(plan, ground, job) for job in jobs]
+    router, comparison = None, None
+    if team.is_main and plan.trains_router:
+        router = _train_router(plan)
+    if team.is_main and plan.train.compare_with is not None:
+        comparison = compare(recipe, plan.train.compare_with, registry, progress)
+    team.wait()
+    return TrainReport(tuple(reports), router, comparison=comparison, is_main=team.is_main)
+
+
+def _load(plan: Plan, team: Team) -> _Ground:
+    import torch
+    from transformers import AutoTokenizer
+
+    from hatex.model.gatedlm import GatedLM
+    from hatex.training.encoding import label_tokens
+
+    if plan.train.threads is not None:
+        torch.set_num_threads(plan.train.threads)
+    with team.main_first():
+        base = ensure_base(plan.recipe.base, plan.registry, progress=plan.progress)
+    tokenizer = AutoTokenizer.from_pretrained(base.path)
+    label_ids = label_tokens(plan.prompt, tokenizer)
+    with plan.progress.task("Loading the base"):
+        # Trained on resident values: bitsandbytes' packed CPU kernels have no right gradient after an eval pass.
+        lm = GatedLM.load(base.path, "resident", compute_dtype(plan.recipe.base.dtype))
+    return _Ground(base, lm, tokenizer, label_ids, team)
+
+
+def _train_adapter(plan: Plan, ground: _Ground, job: Job) -> AdapterReport:
+    from hatex.training.loop import AdapterTrainer
+    from hatex.training.trackers import open_trackers
+
+    start, parent = _start(plan, ground, job)
+    if parent is not None:
+        text = f"{job.key} {parent.manifest.digest}"
+        job = replace(job, key=hashlib.sha256(text.encode()).hexdigest())
+    if (found := plan.existing("adapter", job.name)) is not None and not plan.replace:
+        return _finished(plan, job, found)
+    team = ground.team
+    if not plan.resume and team.is_main:
+        shutil.rmtree(job.folder, ignore_errors=True)
+    team.wait()
+    ground.lm.attach([start], trainable=True, dropout=plan.train.lora.dropout)
+    trackers = open_trackers(
+        plan.train.report_to if team.is_main else (),
+        f"{plan.recipe.name}-{job.name}",
+        Path(plan.train.report_folder),
+        plan.train.model_dump(),
+    )
+    trainer = AdapterTrainer(ground.lm, job, ground.label_ids, plan.progress, team=team, trackers=trackers)
+    try:
+        trained = trainer.run(resume=plan.resume)
+    finally:
+        trackers.finish()
+    if team.is_main:
+        publish_adapter(plan, job, trained, start, ground.lm, ground.tokenizer, ground.base, parent)
+        shutil.rmtree(job.folder, ignore_errors=True)
+    team.wait()
+    return report_of(job, trained)
+
+
+def _start(plan: Plan, ground: _Ground, job: Job) -> tuple[LoraAdapter, Artefact | None]:
+    """Fresh factors, or those of the adapter that `init` names, and that adapter."""
+    from hatex.registry import check_adapter_fits
+    from hatex.registry.adapters import LoraAdapter, load_adapter
+    from hatex.training.initial import fresh_adapter
+
+    if job.section.init is None:
+        return fresh_adapter(ground.lm, job.name, plan.train.lora, plan.train.seed), None
+    parent = plan.registry.find("adapter", job.section.init, base=ground.base.name)
+    check_adapter_fits(ground.base.manifest, parent.manifest)
+    return LoraAdapter(job.name, load_adapter(parent).modules), parent
+
+
+def _finished(plan: Plan, job: Job, found: Artefact) -> AdapterReport:
+    """What an earlier run of the same recipe published; RegistryError if it was another recipe's."""
+    if found.manifest.extra.get("training_key") != job.key:
+        raise RegistryError(
+            f"adapter {job.name} exists already, from another recipe, base or data",
+            where=str(found.path),
+            hint="name it otherwise, or use --replace",
+        )
+    plan.progress.say(f"{job.name}: trained already")
+    metrics = found.manifest.metrics
+    rows = dict(Counter(row.dataset for row in job.rows))
+    return AdapterReport(
+        job.name,
+        dict(sorted(rows.items())),
+        job.steps,
+        int(metrics["tokens"]),
+        float(metrics["seconds"]),
+        metrics["tune_loss"],
+    )
+
+
+def _train_router(plan: Plan) -> dict[str, Any]:
+    from hatex.training.router import router_key, train_router
+
+    key = router_key(plan.recipe, plan.registry, plan.examples)
+    found = plan.existing("router", plan.recipe.router)
+    if found is not None and not plan.replace:
+        if found.manifest.extra.get("training_key") == key:
+            plan.progress.say("router: trained already")
+            return dict(found.manifest.metrics)
+        raise RegistryError(
+            f"router {plan.recipe.router} exists already, from another recipe, adapters or data",
+            where=str(found.path),
+            hint="name it otherwise, or use --replace",
+        )
+    return train_router(
+        plan.recipe, plan.registry, plan.examples, replace=plan.replace, key=key, progress=plan.progress
+    )

@@ -1,0 +1,47 @@
+"""The trained engine beside another one, on the same report posts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hatex.errors import UsageError
+from hatex.recipe import Recipe, load_recipe
+from hatex.registry import Registry
+from hatex.types import Progress
+from hatex.workflows.train_report import Comparison
+
+if TYPE_CHECKING:
+    from hatex.evaluation.run import EvalRun
+
+METRICS = ("macro_f1", "auroc", "soft_cross_entropy")
+
+
+def compare(recipe: Recipe, other: str, registry: Registry, progress: Progress) -> Comparison:
+    """Blend of the trained engine against blend of `other` (a recipe), as the recipe's `eval` section says.
+
+    Raises RecipeError without an `eval` section or recipe `other`, UsageError where `other` is of no use.
+    """
+    from hatex.workflows.evaluate import evaluate
+
+    section = recipe.require("eval").model_copy(
+        update={"strategies": ("blend",), "baseline": False, "suites": ()}
+    )
+    opponent = load_recipe(other)
+    if opponent.name == recipe.name:
+        raise UsageError("an engine cannot be compared with itself", where="train.compare_with")
+    runs = [
+        evaluate(each.model_copy(update={"eval": section}), registry, progress=progress)
+        for each in (recipe, opponent)
+    ]
+    return Comparison(opponent.name, "blend", *(_figures(run) for run in runs))
+
+
+def _figures(run: EvalRun) -> dict[str, dict[str, float]]:
+    """Metrics by data set, those that the data set has."""
+    figures: dict[str, dict[str, float]] = {}
+    for dataset, cells in run.results["blend"].items():
+        for metric in METRICS:
+            value = getattr(cells.get(metric), "value", None)
+            if value is not None:
+                figures.setdefault(dataset, {})[metric] = float(value)
+    return figures

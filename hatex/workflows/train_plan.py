@@ -1,0 +1,239 @@
+"""What `hatex train` will do: adapters in order, their rows, and everything that is refused before the first step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+from hatex.data.examples import FILE_NAME, read_examples
+from hatex.data.groups import GROUPS
+from hatex.data.prompts import Prompt, load_prompt
+from hatex.errors import RegistryError, TrainingError
+from hatex.recipe.schema import Recipe
+from hatex.recipe.train import TrainSection
+from hatex.registry import Artefact, Registry
+from hatex.registry.names import Kind
+from hatex.types import Example, Progress, Split
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from hatex.training.job import Job
+    from hatex.training.rows import TrainingRow
+
+ROUTER = "router"
+# English posts in the vocabularies of today's causal LMs.
+BYTES_PER_TOKEN = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One call of `hatex train`: what to train, on which examples, under which names."""
+
+    recipe: Recipe
+    train: TrainSection
+    registry: Registry
+    examples: Sequence[Example]
+    prompt: Prompt
+    names: tuple[str, ...]
+    resume: bool
+    replace: bool
+    progress: Progress
+
+    @property
+    def adapters(self) -> list[str]:
+        return [name for name in self.names if name != ROUTER]
+
+    @property
+    def trains_router(self) -> bool:
+        return ROUTER in self.names
+
+    def existing(self, kind: Kind, name: str) -> Artefact | None:
+        """An artefact of this name in the registry's own folder; the read-only starter set may be covered."""
+        base = self.recipe.base.name if kind == "adapter" else None
+        try:
+            found = self.registry.find(kind, name, base=base)
+        except RegistryError:
+            return None
+        return found if found.path.is_relative_to(self.registry.root) else None
+
+
+def make_plan(
+    recipe: Recipe,
+    registry: Registry,
+    only: Sequence[str],
+    *,
+    resume: bool,
+    replace: bool,
+    progress: Progress,
+) -> Plan:
+    """Read the examples and check names, order and platforms; no model is loaded.
+
+    Raises TrainingError, RegistryError or DataError.
+    """
+    train = recipe.require("train")
+    names = tuple(_names(train, only))
+    splits: tuple[Split, ...] = ("train", "tune", "report") if train.report_posts else ("train", "tune")
+    examples = read_examples(Path(train.data), splits=splits)
+    prompt = load_prompt(recipe.prompt)
+    plan = Plan(recipe, train, registry, examples, prompt, names, resume, replace, progress)
+    _check_free(plan)
+    _check_starts(plan)
+    if plan.trains_router:
+        from hatex.training.router import check_platforms
+
+        assert train.router is not None
+        check_platforms(examples, train.router)
+    return plan
+
+
+def check_machine(plan: Plan) -> None:
+    """Raise TrainingError for an optimizer or a tracker that this machine does not have."""
+    from hatex.training.optimizer import check_optimizer
+    from hatex.training.trackers import check_trackers
+
+    check_optimizer(plan.train.optimizer, on_cuda=False)
+    check_trackers(plan.train.report_to)
+
+
+def prepare_missing(recipe: Recipe, registry: Registry, progress: Progress) -> None:
+    """Prepare `train.data` where it is not there yet and is what the recipe's own `prepare` section writes."""
+    train = recipe.require("train")
+    if (Path(train.data) / FILE_NAME).is_file() or recipe.prepare is None:
+        return
+    if Path(recipe.prepare.output) == Path(train.data):
+        from hatex.workflows.prepare import prepare
+
+        progress.say(f"{train.data} is not there yet: preparing it")
+        prepare(recipe, registry=registry, only="data", progress=progress)
+
+
+def _names(train: TrainSection, only: Sequence[str]) -> list[str]:
+    known = [*train.adapters, *([ROUTER] if train.router is not None else [])]
+    if unknown := [name for name in only if name not in known]:
+        raise TrainingError(
+            f"nothing named {', '.join(unknown)} to train", hint=f"the recipe trains {', '.join(known)}"
+        )
+    return [name for name in known if not only or name in only]
+
+
+def _check_free(plan: Plan) -> None:
+    if plan.replace:
+        return
+    wanted: list[tuple[Kind, str]] = [("adapter", name) for name in plan.adapters]
+    if plan.trains_router:
+        wanted.append(("router", plan.recipe.router))
+    for kind, name in wanted:
+        found = plan.existing(kind, name)
+        # With --resume, what an earlier run of this recipe finished is skipped once its key is known to fit.
+        if found is not None and not (plan.resume and "training_key" in found.manifest.extra):
+            raise RegistryError(
+                f"{kind} {name} exists already",
+                where=str(found.path),
+                hint="name it otherwise, or use --replace",
+            )
+
+
+def _check_starts(plan: Plan) -> None:
+    """Every `init` is trained earlier in this call, or is in the registry."""
+    for position, name in enumerate(plan.adapters):
+        init = plan.train.adapters[name].init
+        if init is None or init in plan.adapters[:position]:
+            continue
+        where = f"train.adapters.{name}.init"
+        if init in plan.adapters:
+            raise TrainingError(
+                f"adapter {name} starts from {init}, which is trained after it",
+                where=where,
+                hint=f"write {init} above {name} under train.adapters",
+            )
+        plan.registry.find("adapter", init, base=plan.recipe.base.name)
+
+
+def build_job(plan: Plan, name: str, tokenizer: PreTrainedTokenizerBase | None, identity: str | None) -> Job:
+    """The rows of one adapter; without a tokenizer (a dry run before the base is here) their lengths are guessed.
+
+    Raises TrainingError for an empty platform, one class only, or a label that no vote touches.
+    """
+    from hatex.training.checks import check_votes
+    from hatex.training.job import Job
+    from hatex.training.rows import select_examples
+
+    section, train = plan.train.adapters[name], plan.train
+    chosen = select_examples(plan.examples, name, train.adapters, train.seed)
+    rows = encode(plan, name, chosen, tokenizer, is_training=True)
+    check_votes(name, rows)
+    tune = _sample(plan, name, chosen, "tune", train.tune_posts)
+    tune_rows = encode(plan, name, tune, tokenizer, is_training=False)
+    pad = getattr(tokenizer, "pad_token_id", None) or 0
+    folder = plan.registry.root / ".training" / plan.recipe.base.name / name
+    job = Job(name, section, train, rows, tune_rows, pad, "", folder)
+    return replace(job, key=_key(plan, job, identity))
+
+
+def report_rows(plan: Plan, job: Job, tokenizer: PreTrainedTokenizerBase) -> Sequence[TrainingRow]:
+    """Rows of the report split that the finished adapter is measured on, for its card."""
+    names = {row.dataset for row in job.rows}
+    chosen = [e for e in plan.examples if e.split == "train" and e.dataset in names]
+    posts = _sample(plan, job.name, chosen, "report", plan.train.report_posts)
+    return encode(plan, job.name, posts, tokenizer, is_training=False)
+
+
+def encode(
+    plan: Plan,
+    name: str,
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase | None,
+    *,
+    is_training: bool,
+) -> list[TrainingRow]:
+    """Training rows have answers and varied formatting, the others neither."""
+    from hatex.training.encoding import encode_rows, guess_rows
+
+    train = plan.train
+    if tokenizer is None:
+        return guess_rows(examples, plan.prompt, BYTES_PER_TOKEN, train.max_tokens)
+    return encode_rows(
+        examples,
+        plan.prompt,
+        tokenizer,
+        max_tokens=train.max_tokens,
+        weights=train.adapters[name].dataset_weights,
+        with_answers=is_training and train.explanation_weight > 0,
+        formatting_noise=train.formatting_noise if is_training else 0.0,
+        groups=plan.recipe.groups or GROUPS,
+        seed=train.seed,
+    )
+
+
+def _sample(plan: Plan, name: str, chosen: Sequence[Example], split: Split, count: int) -> list[Example]:
+    datasets, platforms = {e.dataset for e in chosen}, plan.train.adapters[name].platforms
+    pool = [e for e in plan.examples if e.split == split and e.dataset in datasets]
+    pool = [e for e in pool if not platforms or e.platform in platforms]
+    Random(f"{plan.train.seed}/{split}/{name}").shuffle(pool)
+    return pool[:count]
+
+
+# Settings that do not change a single byte of the adapter.
+_FREE = {"adapters", "router", "data", "checkpoint_every", "threads", "report_to", "report_folder"} | {
+    "report_posts",
+    "compare_with",
+    "licence",
+}
+
+
+def _key(plan: Plan, job: Job, identity: str | None) -> str:
+    """Digest of all that decides the adapter's bytes, so that no checkpoint of another run is taken up."""
+    record = [
+        plan.train.model_dump(exclude=_FREE),
+        job.section.model_dump(),
+        identity,
+        str(plan.prompt),
+        [(row.example_id, row.ids, row.shares) for row in (*job.rows, *job.tune_rows)],
+    ]
+    return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,119 @@
+"""A finished adapter into the registry, with its records."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hatex.registry import Artefact
+from hatex.types import Example
+from hatex.workflows.train_plan import Plan, report_rows
+from hatex.workflows.train_report import report_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from hatex.model.gatedlm import GatedLM
+    from hatex.registry.adapters import LoraAdapter
+    from hatex.training.job import Job, Trained
+
+CARD = "card.json"
+
+
+def publish_adapter(
+    plan: Plan,
+    job: Job,
+    trained: Trained,
+    start: LoraAdapter,
+    lm: GatedLM,
+    tokenizer: PreTrainedTokenizerBase,
+    base: Artefact,
+    parent: Artefact | None,
+) -> None:
+    """Write the adapter, its card and its loss curve, and publish them under the adapter's name."""
+    from hatex.registry.adapters import save_adapter
+    from hatex.training.curve import write_curve
+    from hatex.training.initial import trained_adapter
+    from hatex.training.records import CardFacts, model_card
+
+    report = report_of(job, trained)
+    card = Path(plan.train.data) / CARD
+    ids = {row.example_id for row in job.rows}
+    votes = _votes_per_post(plan.examples, ids)
+    adapter = trained_adapter(start, trained.weights)
+    measured = _measure(plan, job, adapter, lm, tokenizer) if plan.train.report_posts else {}
+    fields: dict[str, Any] = {
+        "base_identity": base.manifest.base_identity,
+        "source": {"train": plan.recipe.name},
+        "licence": plan.train.licence,
+        "recipe": plan.recipe.model_dump(
+            mode="json", exclude={"prepare", "merge", "eval"}, exclude_defaults=True
+        ),
+        "data": {"card": hashlib.sha256(card.read_bytes()).hexdigest()} if card.is_file() else {},
+        "metrics": {
+            "tune_loss": report.best_tune_loss,
+            "tokens": report.tokens,
+            "seconds": round(trained.progressed.seconds),
+            **measured,
+        },
+        "parents": {each.ref: each.manifest.digest for each in (base, parent) if each is not None},
+        "rows": report.rows,
+        "votes_per_post": votes,
+        "training_key": job.key,
+    }
+    facts = CardFacts(
+        base.name,
+        plan.train.licence,
+        report.rows,
+        votes,
+        _sources(card, {e.platform for e in plan.examples if e.id in ids}),
+        measured,
+        _hardware(),
+    )
+    with plan.registry.publish(
+        "adapter", job.name, base=base.name, manifest_fields=fields, replace=plan.replace
+    ) as folder:
+        save_adapter(folder, adapter, base_model=base.name, dropout=plan.train.lora.dropout)
+        write_curve(folder, job.name, trained.progressed.losses, trained.progressed.tune_losses)
+        (folder / "README.md").write_text(model_card(job, trained, facts), encoding="utf-8")
+
+
+def _votes_per_post(examples: Sequence[Example], ids: set[str]) -> float:
+    """Mean number of votes of the training posts; decides whether disagreement speaks of people or of the model."""
+    counts = [sum(vote.count for vote in e.votes) for e in examples if e.id in ids]
+    return round(sum(counts) / max(1, len(counts)), 3)
+
+
+def _sources(card: Path, platforms: set[str]) -> list[dict[str, str]]:
+    """Name, licence and citation of the data card's sources on these platforms; none without a card."""
+    if not card.is_file():
+        return []
+    sources = json.loads(card.read_text(encoding="utf-8")).get("sources", ())
+    return [
+        {key: " ".join(str(source.get(key, "")).split()) for key in ("name", "licence", "cite")}
+        for source in sources
+        if source["platform"] in platforms
+    ]
+
+
+def _hardware() -> str:
+    import torch
+
+    threads = torch.get_num_threads()
+    return f"{threads} CPU thread{'s' if threads > 1 else ''}"
+
+
+def _measure(
+    plan: Plan, job: Job, adapter: LoraAdapter, lm: GatedLM, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, float]:
+    """Vote loss and accuracy (the likeliest label is in a likeliest set of the votes) on seeded report posts."""
+    from hatex.training.encoding import label_tokens
+    from hatex.training.measure import measure_rows
+
+    lm.attach([adapter])
+    rows = report_rows(plan, job, tokenizer)
+    head = lm.vocabulary[label_tokens(plan.prompt, tokenizer)]
+    return {f"report_{name}": value for name, value in measure_rows(lm, rows, job, head).items()}

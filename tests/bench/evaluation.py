@@ -1,0 +1,35 @@
+"""Time and memory of `hatex eval starter` with ten strategies on all report splits (budget: 12 minutes, 1.5
+GB).
+
+Run on an otherwise idle machine: python tests/bench/evaluation.py [RECIPE] [--registry DIR] [--posts N]
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+
+STRATEGIES = ("blend", "top-1", "top-2", "top-3", "single:*", "uniform", "full", "oracle")
+"""Ten with three adapters behind the router."""
+
+
+def main() -> None:
+    arguments = sys.argv[1:] or ["starter"]
+    chosen = [part for name in STRATEGIES for part in ("--strategy", name)]
+    command = [sys.executable, "-m", "hatex", "eval", *arguments, *chosen, "--json"]
+    started = time.perf_counter()
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    seconds = time.perf_counter() - started
+    run = json.loads(done.stdout)
+    peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    posts = sum(info["n"] for info in run["data"].values())
+    print(f"{len(run['results'])} strategies on {posts:,} posts of {len(run['data'])} sets")
+    print(f"{run['passes_run']:,} passes run, {run['passes_asked']:,} asked for")
+    print(f"{seconds / 60:.1f} minutes (budget 12), peak {peak_mb:,.0f} MB (budget 1,500)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""`recipes/add-platform.yaml` in small: a CSV becomes an adapter, a router and a comparison, in one command."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from hatex.cli import main
+from hatex.recipe import load_recipe
+from hatex.registry import open_registry
+
+MARKS = {"neutral": "thanks", "offensive": "silly clowns", "hate": "<team> must leave"}
+WORDS = """match referee goal keeper season ticket stadium whistle corner penalty bench coach training injury
+transfer league cup final draw header tackle winger striker captain banner choir train journey weather rain sunshine
+breakfast coffee newspaper radio commentary replay summer winter friday sunday neighbour cousin garden bicycle bridge
+river market bakery library concert painting holiday mountain forest island harbour lighthouse"""
+
+
+def write_csv(path: Path, manner: str, count: int = 75) -> None:
+    """Invented rows that share few words, as near-copies would all land in one split."""
+    rng = Random(path.stem)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "votes"])
+        for n in range(count):
+            label = list(MARKS)[n % 3]
+            text = " ".join([*rng.sample(WORDS.split(), 9), MARKS[label]])
+            writer.writerow([manner.format(text), f"{label};{label};neutral"])
+
+
+@pytest.fixture
+def recipes(tiny, tmp_path: Path, monkeypatch) -> Path:
+    """The shipped recipe on the small base, with tables in place of the public sets."""
+    monkeypatch.setenv("HATEX_DATA", str(tmp_path))
+    monkeypatch.setenv("PLATFORM_CSV", str(tmp_path / "mine.csv"))
+    write_csv(tmp_path / "mine.csv", "{} over and out")
+    write_csv(tmp_path / "one.csv", "thread: {}")
+    write_csv(tmp_path / "two.csv", "== {} ==")
+    nothing = {"wheel": None, "member": None, "sha256": None, "member_sha256": None, "licence": None}
+    folder = tiny.recipe.parent
+    shipped = load_recipe("add-platform").prepare.sources[0].model_dump(mode="json", exclude_defaults=True)
+    table = {key: shipped[key] for key in ("source", "columns", "labels")}
+    others = [{**table, "name": n, "platform": n, "path": str(tmp_path / f"{n}.csv")} for n in ("one", "two")]
+    child = {
+        "extends": "add-platform",
+        "base": {"name": "tiny", "source": {"folder": str(folder / "base"), **nothing}},
+        "encoder": {"name": "tiny", "source": {"folder": str(folder / "encoder"), **nothing}},
+        "adapters": ["one", "two", "mine", "full"],
+        "prepare": {"output": str(tmp_path / "build"), "sources": [shipped, *others]},
+        "train": {
+            "data": str(tmp_path / "build"),
+            "threads": 1,
+            "router": {"adapters": ["one", "two", "mine"], "posts_per_platform": 40, "epochs": 3},
+            "compare_with": str(tiny.recipe),
+        },
+        "route": {"max_tokens": 96},
+        "eval": {"data": str(tmp_path / "build"), "resamples": 100},
+    }
+    file = tmp_path / "child.yaml"
+    file.write_text(json.dumps(child))
+    return file
+
+
+def test_a_csv_becomes_an_adapter_a_router_and_a_comparison(tiny, recipes, tmp_path, capsys) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(tiny.registry, home)
+    assert main(["train", str(recipes), "--registry", str(home), "--json", "--quiet"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    (adapter,) = record["adapters"]
+    assert adapter["name"] == "mine"
+    assert adapter["rows"]["mine"] > 30
+    comparison = record["comparison"]
+    assert comparison["other"] == "tiny"
+    assert {"mine", "one", "two"} <= set(comparison["ours"]) == set(comparison["theirs"])
+    assert comparison["ours"]["mine"]["macro_f1"] != comparison["theirs"]["mine"]["macro_f1"]
+    registry = open_registry(home)
+    assert registry.find("router", "add-platform").manifest.extra["adapters"] == ["one", "two", "mine"]
+    assert "adapter:tiny/full" in registry.find("adapter", "mine", base="tiny").manifest.parents
+    options = ["--recipe", str(recipes), "--registry", str(home)]
+    assert main(["explain", "You silly clowns", *options, "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["gates"]) == {"one", "two", "mine", "full"}

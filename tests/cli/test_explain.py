@@ -1,0 +1,369 @@
+"""`hatex explain` end to end: a real registry with a tiny base, encoder, adapters and router of random weights."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from hatex.cli import main
+from hatex.registry import Registry
+
+POST = "Honestly, your football club is a circus and all of you are clowns"
+ADAPTERS = ("microblog", "forums", "full")
+
+
+def build_tokenizer(folder: Path) -> int:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    lines = [POST, "\nTargets: none\nWords: none | none\n", "Post: x\nLabel: neutral offensive hate"] * 9
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512, special_tokens=["<end>"], initial_alphabet=alphabet, show_progress=False
+    )
+    backend.train_from_iterator(lines, trainer)
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>", pad_token="<end>").save_pretrained(
+        folder
+    )
+    return int(backend.get_vocab_size())
+
+
+def build_models(folder: Path) -> None:
+    """A two-layer Llama and a two-layer BERT, as folders in transformers' layout."""
+    import torch
+    from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
+
+    vocabulary = build_tokenizer(folder / "base")
+    build_tokenizer(folder / "encoder")
+    torch.manual_seed(4761)
+    llama = LlamaConfig(
+        vocab_size=vocabulary, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, initializer_range=0.3,
+    )  # fmt: skip
+    LlamaForCausalLM(llama).save_pretrained(folder / "base")
+    bert = BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+    )
+    BertModel(bert).save_pretrained(folder / "encoder")
+
+
+def publish_adapters(registry: Registry, base: Any) -> None:
+    import torch
+
+    from hatex.registry.adapters import LoraAdapter, LoraUpdate, save_adapter
+
+    for seed, name in enumerate(ADAPTERS):
+        generator = torch.Generator().manual_seed(seed)
+        modules = {
+            f"model.layers.{layer}.self_attn.q_proj": LoraUpdate(
+                torch.randn(4, 64, generator=generator), torch.randn(64, 4, generator=generator), 0.5
+            )
+            for layer in range(2)
+        }
+        fields = {"base_identity": base.manifest.base_identity, "votes_per_post": 3.0}
+        with registry.publish("adapter", name, base=base.name, manifest_fields=fields) as folder:
+            save_adapter(folder, LoraAdapter(name, modules), base_model=base.name)
+
+
+def publish_router(registry: Registry) -> None:
+    from hatex.routing.router import Router
+
+    draw = np.random.default_rng(0)
+    weights = {
+        "hidden.weight": draw.normal(size=(8, 32)).astype(np.float32),
+        "hidden.bias": np.zeros(8, np.float32),
+        "output.weight": draw.normal(size=(2, 8)).astype(np.float32),
+        "output.bias": np.zeros(2, np.float32),
+    }
+    with registry.publish("router", "tiny", manifest_fields={"adapters": list(ADAPTERS[:2])}) as folder:
+        Router(ADAPTERS[:2], weights).save(folder, {})
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from hatex.model.base import ensure_base, ensure_encoder
+    from hatex.recipe import load_recipe
+
+    home = tmp_path_factory.mktemp("explain")
+    build_models(home)
+    recipe = {
+        "version": 1,
+        "name": "tiny",
+        "base": {"name": "tiny", "source": {"folder": str(home / "base")}, "dtype": "float32"},
+        "encoder": {"name": "tiny-encoder", "source": {"folder": str(home / "encoder")}},
+        "adapters": list(ADAPTERS),
+        "router": "tiny",
+        "explain": {"max_new_tokens": 60},
+    }
+    (home / "tiny.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    loaded = load_recipe(str(home / "tiny.yaml"))
+    registry = Registry(home / "registry", None)
+    base = ensure_base(loaded.base, registry)
+    ensure_encoder(loaded.encoder, registry)
+    publish_adapters(registry, base)
+    publish_router(registry)
+    return home
+
+
+@pytest.fixture
+def run(home: Path, capfd: pytest.CaptureFixture[str]) -> Any:
+    def explain(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        where = ["--recipe", str(home / "tiny.yaml"), "--registry", str(home / "registry")]
+        code = main(["explain", *arguments, *where])
+        return code, *capfd.readouterr()
+
+    return explain
+
+
+def test_json_follows_the_contract_and_repeats(run: Any) -> None:
+    code, out, err = run(POST, "--json")
+    assert (code, out.count("\n")) == (0, 1)
+    assert "content note" in err
+    record = json.loads(out)
+    assert list(record) == ["label", "probabilities", "gates", "disagreement", "decision", "explanation"]
+    assert list(record["gates"]) == list(ADAPTERS)
+    assert sum(record["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    for item in (*record["explanation"]["harmful_words"], *record["explanation"]["evidence"]):
+        assert item["text"] == POST[item["start"] : item["end"]]
+    assert len(record["explanation"]["evidence"]) == len(POST.split())
+    assert run(POST, "--json")[1] == out
+    code, again, err = run(POST, "--format", "json", "--quiet")
+    assert (code, again) == (0, out)
+    assert "content note" not in err
+
+
+def test_the_panel_has_what_a_reviewer_needs(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = run(POST, "--compare")
+    assert code == 0
+    for heading in ("Gate weights", "that adapter alone would say", "Post", "Why", "Strategies side by side"):
+        assert heading in out
+    for name in (*ADAPTERS, "single:forums", "uniform", "top-1", "blend"):
+        assert name in out
+    assert max(map(len, out.splitlines())) == 80
+
+
+def test_compare_in_json_names_every_strategy_once(run: Any) -> None:
+    record = json.loads(run(POST, "--json", "--compare", "--strategy", "uniform")[1])
+    names = [each["strategy"] for each in record["compared"]]
+    assert names == ["uniform", "blend", "top-1", "single:microblog", "single:forums", "full"]
+    assert record["compared"][0]["probabilities"] == record["probabilities"]
+
+
+@pytest.mark.parametrize(
+    ("form", "start"), [("markdown", "## "), ("html", "<!doctype html>"), ("svg", "<svg"), ("dsa", "{")]
+)
+def test_every_format(run: Any, form: str, start: str) -> None:
+    arguments = [POST, "--format", form, "--set", "route.policy.review_neutral=1"]
+    if form == "dsa":
+        arguments += ["--date", "2026-03-01"]
+    code, out, _ = run(*arguments)
+    assert code == 0
+    assert out.startswith(start)
+
+
+def test_statements_are_for_posts_that_are_not_allowed(run: Any) -> None:
+    policy = ["--set", "route.policy.flag_hate=1", "--set", "route.policy.review_neutral=0"]
+    policy += ["--set", "route.policy.review_disagreement=1"]
+    code, out, err = run(POST, "--format", "dsa", "--date", "2026-03-01", *policy)
+    assert (code, out) == (0, "")
+    assert "allowed, so there is nothing to state" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--format", "dsa"), "add --date YYYY-MM-DD"),
+        (("--date", "1.3.2026"), "is not YYYY-MM-DD"),
+        (("--num-return-sequences", "3"), "add --temperature"),
+        (("--strategy", "single:nobody"), "there is no adapter nobody"),
+        (("--evidence", "guess"), "guess"),
+        (("--top-p", "2"), "top-p"),
+    ],
+)
+def test_wrong_options_say_what_and_leave_with_two(run: Any, arguments: tuple[str, ...], said: str) -> None:
+    code, out, err = run(POST, *arguments)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("source", "said"), [("", "empty"), ("missing.jsonl", "no such input file"), ("\ud800", "half")]
+)
+def test_sources_that_cannot_be_explained(run: Any, source: str, said: str) -> None:
+    code, out, err = run(source)
+    assert (code, out) == (2, "")
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    "text", ["a\x00b clowns", "\u202eclowns\u202c of a club", "\U0001f921" * 40, "clowns " * 9000]
+)
+def test_odd_texts_are_answered(run: Any, text: str) -> None:
+    code, out, _ = run(text, "--json", "--set", "explain.max_variants=8")
+    assert code == 0
+    record = json.loads(out)
+    assert record.get("truncated", False) is (len(text) > 9000)
+    for item in (*record["explanation"]["harmful_words"], *record["explanation"]["evidence"]):
+        assert item["text"] == text[item["start"] : item["end"]]
+
+
+def test_samples(run: Any) -> None:
+    arguments = (POST, "--json", "--temperature", "2", "--top-p", "0.95", "--num-return-sequences", "3")
+    code, out, _ = run(*arguments, "--seed", "5")
+    assert code == 0
+    assert len(json.loads(out)["samples"]) == 2
+    assert run(*arguments, "--seed", "5")[1] == out
+
+
+def test_masks_reach_every_format(run: Any) -> None:
+    marked = [w["text"] for w in json.loads(run(POST, "--json")[1])["explanation"]["harmful_words"]]
+    words = {word.strip(",") for text in marked for word in text.split() if len(word.strip(",")) > 3}
+    for form in ("json", "rich", "markdown", "html", "svg"):
+        out = run(POST, "--mask", "--format", form)[1]
+        assert not [word for word in words if word in out]
+
+
+def test_a_file_of_posts_with_bad_lines(run: Any, tmp_path: Path) -> None:
+    lines = [
+        '{"id": "a", "text": "what a match"}',
+        "nonsense",
+        '{"id": "b", "text": ""}',
+        '{"text": "clowns"}',
+    ]
+    (tmp_path / "posts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    code, out, err = run(str(tmp_path / "posts.jsonl"), "--json")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert code == 4
+    assert [record.get("id") for record in records] == ["a", None, "b", None]
+    assert [record.get("error", {}).get("kind") for record in records] == [None, "json", "empty", None]
+    assert "2 input lines could not be answered" in err
+    code, out, err = run(str(tmp_path / "posts.jsonl"))
+    assert code == 4
+    assert out.count("╭") == 2
+    assert "line 2: " in err
+    assert "nonsense" not in err
+
+
+@pytest.mark.parametrize(
+    ("given", "ids"),
+    [
+        (POST + "\n", [None]),
+        ("two lines\nof one post\n", [None]),
+        ('{"id": 1, "text": "what a match"}\n{"id": 2, "text": "clowns"}\n', [1, 2]),
+        ('\n{"id": 1, "text": "what a match"}', [1]),
+        ("{not json, but a post}", [None]),
+    ],
+)
+def test_stdin_is_one_post_or_jsonl(run: Any, tmp_path: Path, given: str, ids: list[int | None]) -> None:
+    (tmp_path / "stdin").write_text(given, encoding="utf-8")
+    with redirected_stdin(tmp_path / "stdin"):
+        code, out, _ = run("-", "--json", "--evidence", "none")
+    assert code == 0
+    assert [json.loads(line).get("id") for line in out.splitlines()] == ids
+
+
+def test_stdin_that_is_not_text(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "stdin").write_bytes(b"\xff\xfe")
+    with redirected_stdin(tmp_path / "stdin"):
+        code, out, err = run("-")
+    assert (code, out) == (2, "")
+    assert "not UTF-8" in err
+
+
+@contextmanager
+def redirected_stdin(path: Path) -> Iterator[None]:
+    """Let file descriptor 0 read `path`."""
+    saved = os.dup(0)
+    with path.open("rb") as stream:
+        os.dup2(stream.fileno(), 0)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 0)
+            os.close(saved)
+
+
+def test_a_template_that_explains_first_is_scored_behind_its_explanation(run: Any) -> None:
+    arguments = (POST, "--json", "--evidence", "none", "--set", "prompt=five-part")
+    code, out, _ = run(*arguments)
+    assert code == 0
+    record = json.loads(out)
+    assert record["explanation"]["style"] == "generated"
+    assert record["explanation"]["summary"]
+    assert run(*arguments)[1] == out
+
+
+@pytest.mark.parametrize("is_fast", [True, False], ids=["own blocks", "transformers"])
+def test_variants_score_as_whole_posts_do(home: Path, is_fast: bool) -> None:
+    import torch
+
+    from hatex.engine import load_engine
+    from hatex.model.gatedlm import GatedLM
+    from hatex.recipe import load_recipe
+    from hatex.registry.adapters import load_adapter
+
+    registry = Registry(home / "registry", None)
+    engine = load_engine(load_recipe(str(home / "tiny.yaml")), registry)
+    if not is_fast:
+        lm = GatedLM.load(registry.find("base", "tiny").path, "resident", torch.float32, fast=False)
+        lm.attach([load_adapter(registry.find("adapter", name, base="tiny")) for name in ADAPTERS])
+        engine = replace(engine, lm=lm)
+    texts = [POST, "clowns", "what a lovely match that was, thank you all for coming today"]
+    variants, owners = [], []
+    for owner, text in enumerate(texts):
+        words = text.split()
+        variants += [" ".join(words[:i] + words[i + 1 :]) for i in range(len(words))] + [
+            text,
+            text + " again",
+        ]
+        owners += [owner] * (len(words) + 2)
+    gates = engine.gate(texts)
+    whole = engine.score(variants, gates[owners])
+    shared = engine.score_variants(texts, variants, owners, gates)
+    assert np.abs(whole - shared).max() < 1e-5
+    assert np.ptp(whole[:, 0]) > 1e-3
+
+
+def test_gradients_add_up_to_what_the_post_changes(home: Path, run: Any) -> None:
+    import torch
+
+    from hatex.engine import load_engine
+    from hatex.model.attribution import label_probabilities
+    from hatex.recipe import load_recipe
+
+    engine = load_engine(load_recipe(str(home / "tiny.yaml")), Registry(home / "registry", None))
+    gates = engine.gate([POST])
+    ((*attributions,),) = engine.integrated_gradients([POST], gates, [2], steps=200)
+    tokens = engine.prompt.locate(engine.tokenizer, POST, 512)
+    assert tokens.ids == engine.prompt.encode(engine.tokenizer, [POST], 512)[0].ids
+    assert "".join(POST[start:end] for start, end in tokens.spans) == POST
+    ids = torch.tensor(tokens.ids)
+    filled = ids.clone()
+    filled[tokens.post.start : tokens.post.stop] = engine.tokenizer.eos_token_id
+    embedded = engine.lm.model.get_input_embeddings()(torch.stack((filled, ids)))
+    labels = [engine.tokenizer(text)["input_ids"][0] for text in engine.prompt.label_texts]
+    with torch.inference_mode():
+        before, after = label_probabilities(engine.lm, ids, embedded, labels, torch.tensor(gates[0]))[:, 2]
+    assert sum(weight for *_, weight in attributions) == pytest.approx(float(after - before), abs=0.02)
+    code, out, _ = run(POST, "--json", "--evidence", "gradient")
+    assert code == 0
+    assert [item["text"] for item in json.loads(out)["explanation"]["evidence"]] == POST.split()

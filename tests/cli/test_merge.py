@@ -1,0 +1,232 @@
+"""`hatex merge` around a small real engine: weights, methods, exports, and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from hatex.cli import main
+from hatex.data.examples import write_examples
+from hatex.registry import Registry, open_registry
+from hatex.registry.adapters import load_adapter
+from hatex.types import Example, Vote
+
+POSTS = ("the club lost again", "a lovely match", "what a daft referee", "see you on Sunday")
+WEIGHTS = ("-w", "one=0.75", "-w", "two=0.25")
+
+
+@pytest.fixture
+def options(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Recipe and a registry of its own for every test."""
+    monkeypatch.setenv("COLUMNS", "80")
+    shutil.copytree(tiny.registry, tmp_path / "home")
+    return ["--recipe", str(tiny.recipe), "--registry", str(tmp_path / "home")]
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return open_registry(tmp_path / "home")
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> str:
+    """Tune and report posts of two invented data sets."""
+    labels = ("neutral", "offensive", "hate")
+    examples = [
+        Example(
+            id=f"{dataset}-{split}-{n}",
+            dataset=dataset,
+            platform="one",
+            text=f"{POSTS[n % 4]}, {split} number {n}",
+            votes=(Vote((labels[n % 3],)),),
+            split=split,
+            group=str(n),
+        )
+        for dataset in ("games", "letters")
+        for split in ("tune", "report")
+        for n in range(9)
+    ]
+    (tmp_path / "prepared").mkdir()
+    write_examples(tmp_path / "prepared" / "examples.parquet", examples)
+    return str(tmp_path / "prepared")
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> dict:
+    assert main(["merge", *arguments, "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def folders(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if ".lock" not in path.name}
+
+
+def test_fixed_weights_make_an_adapter_with_its_lineage(options, registry, capsys):
+    record = run(capsys, "--name", "mix", *WEIGHTS, *options)
+    assert record["adapter"] == "adapter:tiny/mix"
+    [row] = record["methods"]
+    assert (row["method"], row["rank"], row["macro_f1"]) == ("cat", 8, None)
+    assert row["relative_error"] < 1e-6
+    found = registry.find("adapter", "mix", "tiny")
+    parents = [registry.find("adapter", name, "tiny") for name in ("one", "two")]
+    assert found.manifest.parents == {parent.ref: parent.manifest.digest for parent in parents}
+    assert found.manifest.base_identity == parents[0].manifest.base_identity
+    assert found.manifest.licence == "CC0-1.0"
+    assert found.manifest.extra["votes_per_post"] == 3.0
+    assert "| one | 0.7500 |" in (found.path / "README.md").read_text()
+    one, two, mix = (load_adapter(artefact) for artefact in (*parents, found))
+    for module, (A, B, scaling) in mix.modules.items():
+        expected = sum(
+            w * a.modules[module].scaling * (a.modules[module].B.double() @ a.modules[module].A.double())
+            for w, a in ((0.75, one), (0.25, two))
+        )
+        torch.testing.assert_close(scaling * B.double() @ A.double(), expected, atol=1e-5, rtol=1e-6)
+
+
+def test_gates_of_a_file_of_posts_become_the_weights(options, tmp_path, capsys):
+    lines = [json.dumps({"text": text}) for text in POSTS]
+    (tmp_path / "posts.jsonl").write_text("\n".join(lines) + "\n")
+    record = run(capsys, "--name", "mix", "--gates-from", str(tmp_path / "posts.jsonl"), *options)
+    assert set(record["weights"]) == {"one", "two"}
+    assert sum(record["weights"].values()) == pytest.approx(1)
+
+
+def test_gates_of_prepared_data_and_methods_side_by_side(options, prepared, capsys):
+    arguments = (
+        "--name",
+        "mix",
+        "--gates-from",
+        "data",
+        "--data",
+        prepared,
+        "--method",
+        "svd",
+        "--rank",
+        "3",
+    )
+    compare = ("--compare", "cat", "--compare", "linear", "--compare", "dare_ties", "--density", "1")
+    record = run(capsys, *arguments, *compare, *options)
+    rows = {row["method"]: row for row in record["methods"]}
+    assert list(rows) == ["svd", "cat", "linear", "dare_ties"]
+    assert rows["svd"]["registered"]
+    assert rows["svd"]["rank"] == 3
+    assert rows["svd"]["energy"] < 1
+    assert rows["cat"]["relative_error"] < 1e-6 < rows["linear"]["relative_error"]
+    assert rows["cat"]["macro_f1"] == pytest.approx(record["exact_macro_f1"])
+    assert all(0 <= row["macro_f1"] <= 1 for row in rows.values())
+
+
+def test_weights_are_found_on_tune_posts_and_the_search_repeats_itself(options, prepared, capsys):
+    arguments = ("--optimise", "macro_f1", "--data", prepared, "--set", "merge.steps=12", *options)
+    section = (
+        "--set",
+        "merge.name=mix",
+        "--set",
+        "merge.optimise=macro_f1",
+        "--set",
+        f"merge.data={prepared}",
+    )
+    first = run(capsys, *arguments, *section)
+    assert len(first["trials"]) == 12
+    scores = [trial["macro_f1"] for trial in first["trials"]]
+    assert scores == sorted(scores, reverse=True)
+    assert first["weights"] == first["trials"][0]["weights"]
+    equal = {"one": 0.5, "two": 0.5}
+    assert equal in [trial["weights"] for trial in first["trials"]], "the start counts as well"
+    assert run(capsys, *arguments, *section, "--replace")["trials"] == first["trials"]
+
+
+def test_every_export_is_compared_and_loads_without_hatex(options, tmp_path, capsys):
+    kinds = ("peft", "hf", "nf4", "gguf-lora")
+    wanted = [argument for kind in kinds for argument in ("--export", kind)]
+    record = run(capsys, "--name", "mix", *WEIGHTS, *wanted, "--output", str(tmp_path / "out"), *options)
+    exports = {each["kind"]: each for each in record["exports"]}
+    assert tuple(exports) == kinds
+    assert exports["peft"]["max_difference"] < 1e-5
+    assert exports["gguf-lora"]["max_difference"] < 1e-5
+    assert 0 < exports["hf"]["max_difference"] < 0.05
+    assert exports["nf4"]["max_difference"] > exports["hf"]["max_difference"]
+    assert folders(tmp_path / "out") >= {"hf/model.safetensors", "hf/tokenizer.json", "hf/config.json"}
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out" / "hf")
+    ids = torch.tensor([tokenizer("hello")["input_ids"]])
+    with torch.no_grad():
+        plain = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "hf", dtype=torch.float32)(ids).logits
+        packed = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "nf4", dtype=torch.float32)
+        assert packed.is_loaded_in_4bit
+        assert (packed(ids).logits.float() - plain).abs().max() < 0.5
+
+
+def test_a_table_for_a_person(options, tmp_path, capsys):
+    arguments = ["merge", "--name", "mix", *WEIGHTS, "--export", "peft", "--output", str(tmp_path / "out")]
+    assert main([*arguments, *options]) == 0
+    out = capsys.readouterr().out
+    assert "cat (registered)" in out
+    assert "weights: one 0.750, two 0.250" in out
+    assert "largest difference" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        ((), 2, "no section merge"),
+        (("--name", "mix", "-w", "one"), 2, "is not NAME=WEIGHT"),
+        (("--name", "mix", "-w", "one=much"), 2, "is not NAME=WEIGHT"),
+        (("--name", "mix", "-w", "absent=1"), 1, "no adapter:tiny/absent"),
+        (("--name", "one", *WEIGHTS), 2, "is an adapter of this recipe"),
+        (("--name", "../mix", *WEIGHTS), 1, "not a valid"),
+        (("--name", "mix"), 2, "name weights, gates_from or optimise"),
+        (("--name", "mix", *WEIGHTS, "--gates-from", "x"), 2, "excludes"),
+        (("--name", "mix", "--gates-from", "nowhere"), 2, "no such file"),
+        (("--name", "mix", "--optimise", "macro_f1"), 2, "need data"),
+        (("--name", "mix", *WEIGHTS, "--method", "average"), 2, "Input should be"),
+        (("--name", "mix", *WEIGHTS, "--rank", "2"), 2, "no choice of rank"),
+        (("--name", "mix", *WEIGHTS, "--export", "peft"), 2, "needs output"),
+        (("--name", "mix", *WEIGHTS, "--data", "nowhere"), 1, "no prepared examples"),
+    ],
+)
+def test_refusals_leave_the_registry_as_it_was(options, registry, capsys, arguments, code, reason):
+    before = folders(registry.root / "adapters")
+    record = run(capsys, *arguments, *options, code=code)
+    assert reason in record["error"]["message"]
+    assert folders(registry.root / "adapters") == before
+
+
+def test_taken_names_and_folders_are_refused_before_the_work(options, tmp_path, capsys):
+    arguments = ("--name", "mix", *WEIGHTS, *options)
+    run(capsys, *arguments)
+    assert "exists already" in run(capsys, *arguments, code=1)["error"]["message"]
+    (tmp_path / "out" / "peft").mkdir(parents=True)
+    export = ("--export", "peft", "--output", str(tmp_path / "out"))
+    assert "exists" in run(capsys, "--name", "other", *WEIGHTS, *export, *options, code=2)["error"]["message"]
+    assert run(capsys, *arguments, *export, "--replace")["exports"]
+
+
+def test_adapters_of_different_bases_do_not_merge(options, registry, capsys):
+    stray = registry.find("adapter", "two", "tiny")
+    text = (stray.path / "manifest.yaml").read_text()
+    identity = stray.manifest.base_identity
+    (stray.path / "manifest.yaml").write_text(text.replace(identity, "sha256:" + "0" * 64 + "+nf4-double-64"))
+    error = run(capsys, "--name", "mix", *WEIGHTS, *options, code=1)["error"]
+    assert "does not fit base 'tiny'" in error["message"]
+
+
+def test_an_export_that_answers_otherwise_is_not_announced(tiny, tmp_path):
+    from hatex.data.prompts import load_prompt
+    from hatex.errors import ModelError
+    from hatex.merging.exports import ExportJob, export
+    from hatex.merging.verify import encode_probes
+
+    registry = open_registry(tiny.registry)
+    base = registry.find("base", "tiny")
+    adapter = load_adapter(registry.find("adapter", "one", "tiny"))
+    probes = encode_probes(base.path, load_prompt("compact"))
+    assert len(probes.ids) == 50
+    wrong = torch.tensor([[1.0, 0.0, 0.0]] * 50)
+    job = ExportJob(base, adapter, probes, wrong, "card", "tiny")
+    with pytest.raises(ModelError, match="differs by"):
+        export(job, "hf", tmp_path / "out" / "hf")
+    assert list((tmp_path / "out").iterdir()) == []

@@ -1,0 +1,228 @@
+"""`hatex route` around a small real engine: lines, order, errors, output files, resuming, open pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatex.cli import main
+
+FIELDS = ["schema", "id", "label", "probabilities", "gates", "strategy", "disagreement", "disagreement_basis"]
+FIELDS += ["decision", "model"]
+POSTS = [f"Team number {n} played {'very ' * (n % 7)}badly today" for n in range(40)]
+
+
+def write_posts(path: Path, texts: list[str], first: int = 0) -> Path:
+    """JSONL of `texts` with ids p0, p1, ... (from `first` on)."""
+    records = ({"id": f"p{n}", "text": text} for n, text in enumerate(texts, first))
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def route(
+    capfdbinary: pytest.CaptureFixture[bytes], *arguments: str
+) -> tuple[int, list[dict[str, Any]], str]:
+    code = main(["route", *arguments])
+    out, err = capfdbinary.readouterr()
+    return code, [json.loads(line) for line in out.splitlines()], err.decode()
+
+
+def test_one_line_out_for_each_line_in_and_in_order(tiny, tmp_path, capfdbinary) -> None:
+    posts = write_posts(tmp_path / "posts.jsonl", POSTS)
+    code, records, err = route(capfdbinary, str(posts), *tiny.options)
+    assert (code, err) == (0, "")
+    assert [record["id"] for record in records] == [f"p{i}" for i in range(len(POSTS))]
+    for record in records:
+        assert list(record) == FIELDS
+        assert sum(record["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert sum(record["gates"].values()) == pytest.approx(1, abs=1e-5)
+        assert list(record["gates"]) == ["one", "two", "full"]
+        assert record["label"] == max(record["probabilities"], key=record["probabilities"].get)
+    assert len({json.dumps(record["gates"]) for record in records}) > 20
+
+
+def test_the_same_command_gives_the_same_bytes(tiny, tmp_path, capfdbinary) -> None:
+    posts = write_posts(tmp_path / "posts.jsonl", POSTS)
+    runs = []
+    for _ in range(2):
+        assert main(["route", str(posts), *tiny.options]) == 0
+        runs.append(capfdbinary.readouterr().out)
+    assert runs[0] == runs[1]
+
+
+def test_bad_lines_are_answered_in_place_and_leave_the_others_alone(tiny, tmp_path, capfdbinary) -> None:
+    lines = [
+        b'{"id": "a", "text": "fine"}',
+        b"",
+        b'{"id": "b", "text": ""}',
+        b"not json",
+        b'{"id": "c", "text": "x \\ud800"}',
+        b'{"id": "d"}',
+        json.dumps({"id": "e", "text": "a\0b \u202e \N{THUMBS UP SIGN}"}).encode(),
+        json.dumps({"id": "f", "text": "long " * 20_000}).encode(),
+        b'{"text": "fine"}',
+    ]
+    posts = tmp_path / "posts.jsonl"
+    posts.write_bytes(b"\n".join(lines))
+    code, records, err = route(capfdbinary, str(posts), *tiny.options)
+    assert code == 4
+    assert (
+        err.splitlines()[0]
+        == "error: 4 of 8 lines could not be answered (1 empty, 1 json, 1 surrogate, 1 text)"
+    )
+    assert [record["id"] for record in records] == ["a", "b", None, "c", "d", "e", "f", 9]
+    assert [record["line"] for record in records if "error" in record] == [3, 4, 5, 6]
+    assert records[6]["truncated"] is True
+    assert "truncated" not in records[5]
+    alone = tmp_path / "alone.jsonl"
+    alone.write_bytes(lines[0] + b"\n")
+    _, (only,), _ = route(capfdbinary, str(alone), *tiny.options)
+    assert only["probabilities"] == pytest.approx(records[0]["probabilities"], abs=0.01)
+
+
+def test_json_failures_add_no_line_to_the_stream(tiny, tmp_path, capfdbinary) -> None:
+    (tmp_path / "posts.jsonl").write_bytes(b'{"text": 5}\n')
+    code, records, err = route(capfdbinary, str(tmp_path / "posts.jsonl"), "--json", *tiny.options)
+    assert (code, len(records)) == (4, 1)
+    assert err == "1 of 1 lines could not be answered (1 text)\n"
+
+
+def test_strategy_space_and_kept_fields(tiny, tmp_path, capfdbinary) -> None:
+    (tmp_path / "posts.jsonl").write_text('{"text": "fine", "user": {"n": 1.5}, "time": null, "more": 1}\n')
+    name = str(tmp_path / "posts.jsonl")
+    code, (record,), _ = route(
+        capfdbinary, name, "--strategy", "single:two", "--keep", "user,time,gone", *tiny.options
+    )
+    assert code == 0
+    assert record["strategy"] == "single:two"
+    assert record["gates"] == {"one": 0.0, "two": 1.0, "full": 0.0}
+    assert {key: record[key] for key in list(record)[-2:]} == {"user": {"n": 1.5}, "time": None}
+    models = {record["model"]}
+    for options in (["--strategy", "full"], ["--set", "route.strategy=uniform"], ["--space", "probability"]):
+        code, (other,), _ = route(capfdbinary, name, *options, *tiny.options)
+        assert code == 0
+        models.add(other["model"])
+    assert len(models) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--strategy", "blendd"], "unknown strategy blendd"),
+        (["--strategy", "single:three"], "there is no adapter three"),
+        (["--set", "adapters=[one, two, three]"], "three"),
+        (["--set", "router=other"], "other"),
+        (["--set", "route.strategi=top-1"], "did you mean route.strategy?"),
+    ],
+)
+def test_what_is_unknown_is_named_with_a_remedy(tiny, tmp_path, capfdbinary, options, message) -> None:
+    posts = write_posts(tmp_path / "posts.jsonl", POSTS[:1])
+    code, records, err = route(capfdbinary, str(posts), *options, *tiny.options)
+    assert code in {1, 2}
+    assert records == []
+    assert message in err
+    assert err.startswith("error: ")
+
+
+def test_output_is_whole_or_not_there_and_resumes(tiny, tmp_path, capfdbinary) -> None:
+    posts = write_posts(tmp_path / "posts.jsonl", [*POSTS, ""])
+    output = tmp_path / "answers.jsonl"
+    partial = tmp_path / "answers.jsonl.partial"
+    arguments = [str(posts), "--output", str(output), "--deterministic", *tiny.options]
+    assert route(capfdbinary, *arguments)[0] == 4
+    whole = output.read_bytes()
+    assert whole.count(b"\n") == len(POSTS) + 1
+    assert not partial.exists()
+
+    output.unlink()
+    lines = whole.splitlines(keepends=True)
+    partial.write_bytes(b"".join(lines[:17]) + lines[17][:30])
+    code, _, err = route(capfdbinary, *arguments)
+    assert code == 2
+    assert "--resume continues it" in err
+    code, (summary,), _ = route(capfdbinary, *arguments, "--resume", "--json")
+    assert code == 4
+    assert summary == {"schema": 1, "output": str(output), "answered": len(POSTS), "failed": {"empty": 1}}
+    assert output.read_bytes() == whole
+    assert not partial.exists()
+
+    code, (summary,), _ = route(capfdbinary, *arguments, "--resume", "--json")
+    assert (code, summary["answered"]) == (4, len(POSTS))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"posts": POSTS[1:], "first": 1}, "answers another post"),
+        ({"posts": POSTS[:5]}, "it has more lines than the input"),
+        ({"options": ["--strategy", "uniform"]}, "its model is"),
+        ({"partial": b'{"some": "thing"}\n'}, "line 1 is no answer of hatex"),
+    ],
+)
+def test_a_partial_file_of_another_run_is_refused(tiny, tmp_path, capfdbinary, change, reason) -> None:
+    posts = write_posts(tmp_path / "posts.jsonl", POSTS)
+    output, partial = tmp_path / "answers.jsonl", tmp_path / "answers.jsonl.partial"
+    arguments = [str(posts), "--output", str(output), *tiny.options]
+    assert route(capfdbinary, *arguments)[0] == 0
+    kept = change.get("partial", b"".join(output.read_bytes().splitlines(keepends=True)[:9]))
+    partial.write_bytes(kept)
+    output.unlink()
+    if "posts" in change:
+        write_posts(posts, change["posts"], first=change.get("first", 0))
+    code, _, err = route(capfdbinary, *arguments, *change.get("options", []), "--resume")
+    assert code == 2
+    assert reason in err
+    assert partial.read_bytes() == kept
+    assert not output.exists()
+
+
+def test_a_failing_run_leaves_no_empty_partial_file(tiny, tmp_path, capfdbinary) -> None:
+    posts = write_posts(tmp_path / "posts.jsonl", POSTS[:1])
+    code, _, _ = route(
+        capfdbinary, str(posts), "-o", str(tmp_path / "out.jsonl"), "--strategy", "none", *tiny.options
+    )
+    assert code == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["posts.jsonl"]
+
+
+def test_explain_adds_an_explanation(tiny, tmp_path, capfdbinary) -> None:
+    posts = write_posts(tmp_path / "posts.jsonl", POSTS[:1])
+    code, (record,), err = route(capfdbinary, str(posts), "--explain", *tiny.options)
+    assert code == 0
+    assert list(record["explanation"]) == (
+        ["style", "summary", "affected_groups", "harmful_words", "reason", "evidence"]
+    )
+    assert err.startswith("content note: ")
+
+
+def test_an_open_pipe_is_answered_line_by_line(tiny) -> None:
+    def line_within(seconds: float) -> dict[str, Any]:
+        assert process.stdout is not None
+        deadline = time.monotonic() + seconds
+        assert select.select([process.stdout], [], [], max(0, deadline - time.monotonic()))[0], "no answer"
+        return json.loads(process.stdout.readline())
+
+    with subprocess.Popen(
+        [sys.executable, "-m", "hatex", "route", "--quiet", *tiny.options],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(b'{"id": 1, "text": "one"}\n{"id": 2, "te')
+        assert line_within(120)["id"] == 1
+        process.stdin.write(b'xt": "two"}\n')
+        assert line_within(2)["id"] == 2
+        process.stdin.write(b"broken\n")
+        assert line_within(2)["error"]["kind"] == "json"
+        process.stdin.close()
+        assert process.wait(30) == 4

@@ -1,0 +1,268 @@
+"""What a person sees, at a fixed width, with mild invented posts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import xml.dom.minidom
+from dataclasses import replace
+from datetime import date
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+from syrupy.assertion import SnapshotAssertion
+
+from hatex.errors import UsageError
+from hatex.explanation.compose import compose
+from hatex.explanation.masking import mask_report
+from hatex.explanation.report import AdapterAnswer, PostReport, report_record
+from hatex.recipe.explain import StatementSection
+from hatex.render.explain import render_explanation
+from hatex.render.explain_dsa import build_statement, describe_facts, statement_schema
+from hatex.render.explain_html import render_html
+from hatex.render.explain_markdown import render_markdown
+from hatex.render.explain_parts import segments, shown
+from hatex.render.explain_svg import render_svg
+from hatex.types import LABELS, AffectedGroup, Change, Evidence, Explanation, HarmfulWord, Verdict
+
+CLUB = "Honestly, this football club is a circus and its fans are such sad clowns, always were."
+CIRCUS = "\u05e7\u05e8\u05e7\u05e1"
+HEBREW = f"\u05d4\u05e7\u05d1\u05d5\u05e6\u05d4 \u05d4\u05d6\u05d5 \u05d4\u05d9\u05d0 {CIRCUS} \u05d2\u05d3\u05d5\u05dc"
+FAMILY = "\U0001f469\u200d\U0001f469\u200d\U0001f467"
+WIDE = f"この クラブ は サーカス だ {FAMILY} \U0001f926\U0001f3fd\u200d♀️ naïve cafe\u0301 fans"
+
+
+def build_report(
+    text: str,
+    probabilities: tuple[float, float, float],
+    marked: dict[str, float],
+    *,
+    groups: tuple[str, ...] = (),
+    evidence: dict[str, float] | None = None,
+    basis: str = "votes",
+    post_id: str | None = None,
+) -> PostReport:
+    shares = dict(zip(LABELS, probabilities, strict=True))
+    label = max(LABELS, key=lambda each: shares[each])
+    spans = {word: (text.index(word), text.index(word) + len(word)) for word in (*marked, *(evidence or {}))}
+    group = groups[0] if len(groups) == 1 else None
+    words = tuple(HarmfulWord(word, *spans[word], group, weight) for word, weight in marked.items())
+    found = tuple(Evidence(word, *spans[word], weight) for word, weight in (evidence or {}).items())
+    named = tuple(AffectedGroup(name, 0.83 - 0.3 * i) for i, name in enumerate(groups))
+    summary, reason = compose(text, probabilities, named, words, found)
+    change = Change((spans[next(iter(marked))],), "neutral", 0.52) if marked else None
+    explanation = Explanation("composed", summary, named, words, reason, found, change=change)
+    gates = {"microblog": 0.91, "forums": 0.06, "wiki": 0.03, "full": 0.0}
+    verdict = Verdict(
+        label,
+        shares,
+        gates,
+        "blend",
+        0.62,
+        "votes" if basis == "votes" else "model",
+        {"hate": "flag", "offensive": "review", "neutral": "allow"}[label],  # type: ignore[arg-type]
+        "3fa9c1d2",
+        explanation=explanation,
+    )
+    alone = tuple(AdapterAnswer(name, label, 0.7) for name in gates)
+    return PostReport(post_id, text, verdict, alone)
+
+
+@pytest.fixture
+def club() -> PostReport:
+    marked = {"such sad clowns,": 0.9, "circus": 0.45, "always": 0.1}
+    found = {"clowns,": 0.31, "circus": 0.12, "Honestly,": -0.08}
+    return build_report(CLUB, (0.08, 0.71, 0.21), marked, groups=("Older people",), evidence=found)
+
+
+def terminal(report: PostReport, width: int, **settings: Any) -> str:
+    console = Console(file=StringIO(), width=width, force_terminal=False, **settings)
+    console.print(render_explanation(report))
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 40])
+def test_panel(club: PostReport, width: int, snapshot: SnapshotAssertion) -> None:
+    assert terminal(club, width) == snapshot
+
+
+@pytest.mark.parametrize("width", [80, 40])
+def test_panel_of_a_neutral_post(width: int, snapshot: SnapshotAssertion) -> None:
+    report = build_report(
+        "What a lovely match, thank you all!", (0.96, 0.03, 0.01), {}, evidence={"lovely": 0.002}
+    )
+    assert terminal(report, width) == snapshot
+
+
+def test_panel_with_strategies_samples_and_masks(club: PostReport, snapshot: SnapshotAssertion) -> None:
+    other = replace(club.verdict, strategy="single:microblog", label="hate")
+    report = replace(club, id="post-7", compared=(club.verdict, other), samples=(club.explanation,))
+    assert terminal(mask_report(report), 80) == snapshot
+
+
+@pytest.mark.parametrize("width", [80, 40])
+@pytest.mark.parametrize(("text", "word"), [(HEBREW, CIRCUS), (WIDE, "サーカス")], ids=["hebrew", "wide"])
+def test_panel_of_wide_and_right_to_left_posts(
+    text: str, word: str, width: int, snapshot: SnapshotAssertion
+) -> None:
+    drawn = terminal(build_report(text, (0.3, 0.4, 0.3), {word: 0.7}, basis="model"), width)
+    assert {cell_len(line) for line in drawn.splitlines()} == {width}
+    assert drawn == snapshot
+
+
+@pytest.mark.parametrize("width", [24, 40, 60, 80, 120, 200])
+def test_every_line_fits(club: PostReport, width: int) -> None:
+    report = replace(club, compared=(club.verdict,), id="an-id-" * 12)
+    assert {cell_len(line) for line in terminal(report, width).splitlines()} == {width}
+
+
+def test_marks_can_be_read_without_colour(club: PostReport) -> None:
+    drawn = " ".join(line.strip("│ ") for line in terminal(club, 80, no_color=True).splitlines())
+    for marked in ("[such sad clowns,]³", "[circus]²", "[always]¹"):
+        assert marked in drawn
+
+
+def test_a_post_cannot_steer_the_terminal() -> None:
+    text = "a\x1b[31mred\x1b]0;title\x07 clown\u202e\u0085\x7f end"
+    drawn = terminal(build_report(text, (0.1, 0.7, 0.2), {"clown": 0.9}), 80)
+    assert not set("\x1b\x07\u202e\u0085\x7f") & set(drawn)
+    assert "␛" in shown(text)
+
+
+def test_segments_give_the_post_back(club: PostReport) -> None:
+    assert "".join(s.text for s in segments(CLUB, club.explanation.harmful_words)) == CLUB
+
+
+def test_json_has_the_fields_of_the_contract(club: PostReport, snapshot: SnapshotAssertion) -> None:
+    record = report_record(club)
+    assert list(record) == ["label", "probabilities", "gates", "disagreement", "decision", "explanation"]
+    assert list(record["explanation"]) == [
+        "style", "summary", "affected_groups", "harmful_words", "reason", "evidence",
+    ]  # fmt: skip
+    assert json.dumps(record, ensure_ascii=False, indent=1) == snapshot
+
+
+def test_markdown(club: PostReport, snapshot: SnapshotAssertion) -> None:
+    assert render_markdown([club]) == snapshot
+
+
+def test_markdown_in_a_post_stays_text() -> None:
+    from markdown_it import MarkdownIt
+
+    text = (
+        "# big <b>clowns</b> | [x](http://a.example) `code` **so** _sad_ 1. www.a.example "
+        "~~no~~ &amp; \\ \n> quote"
+    )
+    html = MarkdownIt("gfm-like", {"linkify": False}).render(
+        render_markdown([build_report(text, (0.1, 0.7, 0.2), {"big": 0.9})])
+    )
+    assert "<strong>big</strong>" in html
+    for tag in ("<a ", "<code", "<em>sad", "<s>", "<b>"):
+        assert tag not in html
+    assert html.count("<blockquote>") == 1
+
+
+def test_html(club: PostReport, snapshot: SnapshotAssertion) -> None:
+    page = render_html([club])
+    assert page[page.index("<body>") :] == snapshot
+    assert "http" not in page.replace("http-equiv", "")
+    assert "<script" not in page
+
+
+def test_html_in_a_post_stays_text() -> None:
+    text = '<script>alert(1)</script> <img src=x onerror=y> clowns \u202e &amp; "quoted"'
+    page = render_html([build_report(text, (0.1, 0.7, 0.2), {"clowns": 0.9}, post_id="<i>")])
+    body = page[page.index("<body>") :]
+    assert "<script" not in body
+    assert "<img" not in body
+    assert "<i>" not in body
+    assert "\u202e" not in body
+
+
+def browser() -> str | None:
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.skipif(browser() is None, reason="no Chromium on this machine")
+def test_html_in_a_browser(club: PostReport, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    rtl = build_report(HEBREW, (0.3, 0.4, 0.3), {CIRCUS: 0.7})
+    page.write_text(render_html([club, rtl]), encoding="utf-8")
+    picture = tmp_path / "page.png"
+    call = [
+        str(browser()), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+        f"--user-data-dir={tmp_path / 'profile'}", "--window-size=480,1600",
+    ]  # fmt: skip
+    subprocess.run(
+        [*call, f"--screenshot={picture}", page.as_uri()], check=True, capture_output=True, timeout=60
+    )
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size > 10_000
+    dom = subprocess.run(
+        [*call, "--dump-dom", page.as_uri()], check=True, capture_output=True, text=True, timeout=60
+    ).stdout
+    assert dom.count("<article") == 2
+    assert '<mark class="level3"' in dom
+
+
+def test_svg_is_whole_and_loads_nothing(club: PostReport) -> None:
+    picture = render_svg([club, build_report(WIDE, (0.3, 0.4, 0.3), {"サーカス": 0.7})])
+    document = xml.dom.minidom.parseString(picture)
+    assert document.documentElement is not None
+    assert document.documentElement.tagName == "svg"
+    assert "url(http" not in picture
+    assert "font-face" not in picture
+    assert picture == render_svg([club, build_report(WIDE, (0.3, 0.4, 0.3), {"サーカス": 0.7})])
+
+
+def test_svg_of_odd_characters_parses() -> None:
+    text = 'a\x00b\ufffe\x1b[0m <clowns> & "x"'
+    xml.dom.minidom.parseString(render_svg([build_report(text, (0.1, 0.7, 0.2), {"clowns": 0.9})]))
+
+
+def test_statement_of_reasons(club: PostReport, snapshot: SnapshotAssertion) -> None:
+    statement = build_statement(replace(club, id="post-7"), StatementSection(), date(2026, 3, 1))
+    jsonschema.validate(statement, statement_schema())
+    assert json.dumps(statement, ensure_ascii=False, indent=1) == snapshot
+
+
+def test_a_statement_quotes_nothing_of_the_post(club: PostReport) -> None:
+    facts = describe_facts(club)
+    for word in ("clowns", "circus", "football", "Honestly"):
+        assert word not in facts
+
+
+@pytest.mark.parametrize("post_id", [None, "a b", "ü", "x" * 600, 17])
+def test_the_unique_id_has_only_allowed_characters(club: PostReport, post_id: Any) -> None:
+    statement = build_statement(
+        replace(club, id=post_id), StatementSection(ground="illegal"), date(2026, 3, 1)
+    )
+    assert statement["decision_ground"] == "DECISION_GROUND_ILLEGAL_CONTENT"
+    assert "incompatible_content_ground" not in statement
+    assert set(statement["puid"]) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+
+
+def test_the_date_of_the_post_is_the_content_date(club: PostReport) -> None:
+    statement = build_statement(
+        replace(club, date="2026-02-27T10:00:00Z"), StatementSection(), date(2026, 3, 1)
+    )
+    assert statement["content_date"] == "2026-02-27"
+    with pytest.raises(UsageError, match="YYYY-MM-DD"):
+        build_statement(replace(club, date="yesterday"), StatementSection(), date(2026, 3, 1))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("decision_facts", "x" * 5001), ("puid", "a b"), ("category", "OTHER"), ("content_date", "1.3.2026")],
+)
+def test_the_schema_refuses(club: PostReport, key: str, value: str) -> None:
+    statement = build_statement(club, StatementSection(), date(2026, 3, 1))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**statement, key: value}, statement_schema())

@@ -1,0 +1,475 @@
+"""`workflows.evaluate` on invented posts, with an engine that blends in closed form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+from hatex.data.examples import write_examples
+from hatex.errors import DataError, RecipeError, UsageError
+from hatex.evaluation.run import SavedRun
+from hatex.recipe import Recipe
+from hatex.registry import Registry
+from hatex.types import (
+    LABELS,
+    NO_PROGRESS,
+    AffectedGroup,
+    Example,
+    Explanation,
+    HarmfulWord,
+    Rationale,
+    Verdict,
+    Vote,
+)
+from hatex.workflows.evaluate import Regression, evaluate
+from hatex.workflows.evaluation_data import choose_posts
+from hatex.workflows.evaluation_options import Narrowing, narrow
+from hatex.workflows.evaluation_predictions import evaluate_predictions, load_predictions
+
+RUDE = {"clowns": 2.0, "useless": 1.0, "away": 3.0}
+ROUTED = ("forums", "wiki")
+
+
+@dataclass(frozen=True)
+class WordEngine:
+    """Each adapter weighs the rude words differently; the router looks for `edit` (wiki) in a post."""
+
+    adapters: tuple[str, ...] = ("forums", "wiki", "full")
+    fingerprint: str = "words-1"
+    groups: tuple[str, ...] = ("Muslims", "Women")
+    scored: list[str] = field(default_factory=list)
+
+    def gate(self, texts: Sequence[str], strategy: str = "blend", **_: object) -> np.ndarray:
+        wiki = np.array([0.8 if "edit" in text else 0.1 for text in texts])
+        blend = np.stack([1 - wiki, wiki, np.zeros(len(texts))], axis=1)
+        if strategy == "blend":
+            return blend
+        if strategy == "full" or strategy.startswith("single:"):
+            name = strategy.removeprefix("single:")
+            return np.tile(np.eye(3)[self.adapters.index(name)], (len(texts), 1))
+        if strategy in ("uniform", "top-2"):
+            return np.tile([0.5, 0.5, 0], (len(texts), 1))
+        if strategy == "top-1":
+            return np.eye(3)[blend.argmax(axis=1)]
+        raise UsageError(f"unknown strategy {strategy}")
+
+    def score(self, texts: Sequence[str], gates=None, **_: object) -> np.ndarray:
+        self.scored.extend(texts)
+        gates = self.gate(texts) if gates is None else gates
+        rude = np.array([sum(RUDE.get(word, 0) for word in text.split()) for text in texts])
+        strength = gates @ np.array([1.0, 0.7, 1.3])
+        logits = np.stack([np.ones(len(texts)), strength * rude, strength * (rude - 1)], axis=1)
+        e = np.exp(logits)
+        return e / e.sum(axis=1, keepdims=True)
+
+    def verdicts(self, texts, strategy="blend", *, explain=False, **_: object) -> list[Verdict]:
+        gates = self.gate(texts, strategy)
+        probabilities = self.score(texts, gates)
+        return [
+            Verdict(
+                LABELS[int(p.argmax())],
+                dict(zip(LABELS, p.tolist(), strict=True)),
+                dict(zip(self.adapters, g.tolist(), strict=True)),
+                strategy,
+                0.1,
+                "model",
+                "allow",
+                "words-1",
+                explanation=self._explain(text) if explain else None,
+            )
+            for text, g, p in zip(texts, gates, probabilities, strict=True)
+        ]
+
+    def _explain(self, text: str) -> Explanation:
+        spans = [(text.index(word), text.index(word) + len(word)) for word in RUDE if word in text.split()]
+        words = tuple(HarmfulWord(text[a:b], a, b, None, 1.0) for a, b in spans)
+        return Explanation("composed", "summary", (AffectedGroup("Women", 0.9),), words, "reason")
+
+
+def example(dataset: str, number: int, split: str, platform: str) -> Example:
+    rude = number % 3 == 0
+    text = f"{'useless clowns' if rude else 'lovely match'} number {number}" + (
+        " edit" if platform == "wiki" else ""
+    )
+    marked = (Rationale(0, len("useless clowns"), "r1"),) if rude else ()
+    label = ("hate",) if rude and number % 2 else ("offensive",) if rude else ("neutral",)
+    votes = (Vote(label, 2, "ann-1", "left"), Vote(("neutral",), 1, "ann-2", "right"))
+    return Example(
+        f"{dataset}:{number}",
+        dataset,
+        platform,
+        text,
+        votes,
+        split,
+        f"{dataset}:{number // 2}",
+        ("Women",) if rude else (),
+        True,
+        marked,
+        True,
+    )
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared")
+    rows = [example("boards", i, "train" if i < 60 else "report", "forums") for i in range(120)]
+    rows += [example("talk", i, "train" if i < 30 else "report", "wiki") for i in range(90)]
+    rows += [example("talk", i, "test", "wiki") for i in range(90, 100)]
+    rows += [example("letters", i, "report", "news") for i in range(30)]
+    write_examples(folder / "examples.parquet", rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recipe(prepared):
+    source = {"folder": "nowhere"}
+    return Recipe.model_validate(
+        {
+            "version": 1,
+            "name": "tiny",
+            "base": {"name": "tiny", "source": source},
+            "encoder": {"name": "tiny", "source": source},
+            "adapters": ["forums", "wiki", "full"],
+            "router": "tiny",
+            "eval": {
+                "data": str(prepared),
+                "posts_per_set": 40,
+                "resamples": 100,
+                "baseline": False,
+                "strategies": [
+                    "blend",
+                    "top-1",
+                    "top-2",
+                    "single:*",
+                    "uniform",
+                    "oracle",
+                    "blend@probability",
+                ],
+            },
+        }
+    )
+
+
+@pytest.fixture
+def registry(tmp_path):
+    return Registry(tmp_path / "home", None)
+
+
+def changed(recipe, **fields):
+    return recipe.model_copy(update={"eval": recipe.eval.model_copy(update=fields)})
+
+
+@pytest.fixture(scope="module")
+def run(recipe, tmp_path_factory):
+    return evaluate(recipe, Registry(tmp_path_factory.mktemp("home"), None), engine=WordEngine())
+
+
+def test_every_strategy_on_every_set(run):
+    assert run.strategies == (
+        "blend",
+        "top-1",
+        "top-2",
+        "single:forums",
+        "single:wiki",
+        "uniform",
+        "oracle",
+        "blend@probability",
+    )
+    assert run.columns == ("boards", "letters", "talk", "mean")
+    assert {name: (info.n, info.n_total) for name, info in run.data.items()} == {
+        "boards": (40, 60),
+        "letters": (30, 30),
+        "talk": (40, 60),
+    }
+    assert set(run.results["blend"]["talk"]) >= {"macro_f1", "aurc", "bias_bpsn_auc"}
+    assert run.same_as == {"uniform": "top-2"}
+    assert "platform news" in str(run.results["oracle"]["letters"]["macro_f1"])
+    assert run.results["oracle"]["boards"] == run.results["single:forums"]["boards"]
+
+
+def test_passes_are_shared(recipe, registry):
+    engine = WordEngine()
+    run = evaluate(changed(recipe, suites=()), registry, engine=engine)
+    # Each of the 110 posts: blend, uniform (= top-2), single:forums, single:wiki. The rest asks for nothing
+    # new.
+    assert run.passes_run == len(engine.scored) == 110 * 4
+    assert run.passes_asked == 110 * 7 + 80
+
+
+def test_test_split_is_never_read(recipe, registry):
+    everything = evaluate(changed(recipe, posts_per_set=None), registry, engine=WordEngine())
+    assert everything.data["talk"].n == 60
+    assert {info.split for info in everything.data.values()} == {"report"}
+
+
+def test_same_seed_same_bytes(run, recipe, registry):
+    again = evaluate(recipe, registry, engine=WordEngine())
+    assert json.dumps(again.to_json()) == json.dumps(run.to_json())
+    other = evaluate(changed(recipe, seed=1), registry, engine=WordEngine())
+    assert other.data["boards"].fingerprint != run.data["boards"].fingerprint
+
+
+def test_router_gates_and_regret(run):
+    assert run.gates["talk"]["blend"] == pytest.approx({"forums": 0.2, "wiki": 0.8, "full": 0})
+    assert run.router.accuracy.value == 1.0
+    assert run.router.accuracy.n == 80
+    assert run.router.ood_auroc.value is not None
+    loss = {name: run.results[name]["boards"]["soft_cross_entropy"].value for name in ("blend", "oracle")}
+    assert run.regret["boards"].value == pytest.approx(loss["blend"] - loss["oracle"])
+    assert "news" in str(run.regret["letters"])
+
+
+def test_groups_annotators_suites_and_pictures(run):
+    assert set(run.annotators["talk"]) == {"ann-1", "ann-2"}
+    assert set(run.annotator_groups["talk"]) == {"left", "right"}
+    assert set(run.groups["boards"]) == {"Women"}
+    [suite] = run.suites
+    assert suite.suite == "plain"
+    assert suite.flip_rate.value == 0.0
+    counts = run.pictures["boards"]["blend"].confusion
+    assert sum(map(sum, counts)) == run.results["blend"]["boards"]["accuracy"].n
+
+
+def test_explanations(recipe, registry):
+    run = evaluate(
+        changed(recipe, explained_posts=5, suites=()), registry, explanations=True, engine=WordEngine()
+    )
+    cells = run.explanations["boards"]
+    assert cells["token_f1"].value == 1.0
+    assert cells["iou_f1"].value == 1.0
+    assert cells["verbatim_rate"].value == cells["parse_rate"].value == 1.0
+    assert cells["target_group_f1"].value == 1.0
+    assert cells["comprehensiveness"].value > cells["random_comprehensiveness"].value
+    assert cells["comprehensiveness_share"].value == pytest.approx(1.0)
+    assert cells["sufficiency"].value == pytest.approx(0.0)
+    assert cells["rationale_auprc"].why_missing == "no explanation weighs words"
+    assert cells["parse_rate"].n == 5
+
+
+def test_requirements_and_regressions(recipe, registry, run):
+    asked = [
+        {"metric": "accuracy", "data": "boards", "min": 0.1},
+        {"metric": "brier", "data": "mean", "max": 0.0},
+    ]
+    strict = Recipe.model_validate(
+        recipe.model_dump() | {"eval": recipe.eval.model_dump() | {"requirements": asked}}
+    )
+    got = evaluate(strict, registry, engine=WordEngine())
+    assert [(o.metric, o.holds) for o in got.outcomes] == [("accuracy", True), ("brier", False)]
+    assert [o.metric for o in got.failed] == ["brier"]
+    before = SavedRun.of(run, "before")
+    assert not evaluate(recipe, registry, engine=WordEngine(), against=Regression(before, 0.0)).failed
+
+
+def test_saved_run_of_other_things_holds_nothing(recipe, registry, run):
+    before = SavedRun.of(replace(run, results={"full": run.results["blend"]}), "old.json")
+    with pytest.raises(DataError, match="shares no strategy"):
+        evaluate(recipe, registry, engine=WordEngine(), against=Regression(before, 0.0))
+
+
+def test_other_posts_than_in_the_saved_run_are_said(recipe, registry, run):
+    said = []
+
+    class Talk:
+        task = staticmethod(NO_PROGRESS.task)
+        say = staticmethod(said.append)
+
+    before = SavedRun.of(run, "old.json")
+    fewer = changed(recipe, posts_per_set=30, suites=())
+    evaluate(fewer, registry, engine=WordEngine(), against=Regression(before, 1.0), progress=Talk())
+    assert [line.split(":")[0] for line in said] == ["boards", "talk"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "message"),
+    [
+        ({"reference": "full"}, UsageError, "'full' is not evaluated"),
+        ({"reference": "oracle"}, UsageError, "cannot be the reference"),
+        ({"datasets": ("bords",)}, UsageError, "no report posts of bords"),
+        ({"strategies": ("blend", "top-9")}, UsageError, "the router weighs 2 adapters"),
+        ({"strategies": ("blend", "blond")}, UsageError, "unknown strategy blond"),
+        ({"strategies": ("blend@logits",)}, UsageError, "unknown blend space"),
+        ({"split": "tune"}, DataError, "no posts in split tune"),
+        ({"data": "nowhere"}, DataError, "no prepared examples"),
+        ({"suites": ("nowhere",)}, DataError, "no such suite"),
+    ],
+)
+def test_mistakes_are_found_before_the_first_pass(recipe, registry, fields, kind, message):
+    engine = WordEngine()
+    with pytest.raises(kind, match=message):
+        evaluate(changed(recipe, **fields), registry, engine=engine)
+    assert engine.scored == []
+
+
+def test_no_eval_section(recipe, registry):
+    with pytest.raises(RecipeError, match="no section `eval`"):
+        evaluate(recipe.model_copy(update={"eval": None}), registry)
+
+
+def publish(registry, name, train):
+    fields = {} if train is None else {"recipe": {"train": train}}
+    with registry.publish("adapter", name, base="tiny", manifest_fields=fields) as folder:
+        (folder / "weights.txt").write_text(name)
+
+
+def test_baseline_is_fitted_on_the_rows_the_adapters_saw(recipe, registry, prepared):
+    sections = {"forums": {"platforms": ["forums"], "rows": {"boards": 20}, "fully_labelled_share": 0}}
+    train = {"data": str(prepared), "adapters": sections, "seed": 5}
+    for name in ("forums", "wiki", "full"):
+        publish(registry, name, train if name == "forums" else None)
+    from hatex.workflows.evaluation_data import load_training_rows
+
+    rows = load_training_rows(recipe.eval, recipe, registry, NO_PROGRESS)
+    assert len(rows) == 20
+    assert {row.dataset for row in rows} == {"boards"}
+    run = evaluate(changed(recipe, baseline=True), registry, engine=WordEngine())
+    assert run.baseline == run.strategies[-1] == "tf-idf"
+    assert run.results["tf-idf"]["boards"]["auroc"].value > 0.9
+    assert run.differences["tf-idf"]["boards"]["auroc"].value is not None
+
+
+def test_baseline_without_records_takes_every_training_row(recipe, registry):
+    for name in ("forums", "wiki", "full"):
+        publish(registry, name, {"data": "x", "adapters": {}, "unknown": 1} if name == "wiki" else None)
+    from hatex.workflows.evaluation_data import load_training_rows
+
+    assert len(load_training_rows(recipe.eval, recipe, registry, NO_PROGRESS)) == 90
+
+
+def test_chosen_posts_are_seeded_and_stable():
+    rows = [example("boards", i, "report", "forums") for i in range(50)]
+    chosen = choose_posts(rows, 20, seed=1)
+    assert chosen == choose_posts(rows, 20, seed=1)
+    assert chosen != choose_posts(rows, 20, seed=2)
+    grown = choose_posts(
+        [*rows, *(example("boards", i, "report", "forums") for i in range(50, 55))], 20, seed=1
+    )
+    assert len({e.id for e in chosen} & {e.id for e in grown}) >= 15
+    assert choose_posts(rows, None, seed=1) == rows
+
+
+def test_narrowing(recipe):
+    asked = [
+        {"metric": "accuracy", "data": "boards", "min": 0.1},
+        {"metric": "accuracy", "data": "mean", "min": 0.1},
+        {"metric": "accuracy", "data": "talk", "strategy": "uniform", "min": 0.1},
+    ]
+    full = Recipe.model_validate(
+        recipe.model_dump() | {"eval": recipe.eval.model_dump() | {"requirements": asked}}
+    )
+    narrowed, left_out = narrow(full, Narrowing(("uniform",), ("talk",), None, True, ("plain",), True))
+    assert narrowed.eval.reference == "uniform"
+    assert narrowed.eval.posts_per_set is None
+    assert [r.strategy for r in narrowed.eval.requirements] == ["uniform"]
+    assert left_out == 2
+    assert narrow(full, Narrowing()) == (full, 0)
+
+
+def test_gate_runs_what_requirements_name(recipe):
+    def asking(*asked):
+        section = recipe.eval.model_dump() | {"requirements": asked, "baseline": True}
+        return Recipe.model_validate(recipe.model_dump() | {"eval": section})
+
+    boards = {"metric": "accuracy", "data": "boards", "min": 0.1}
+    gated, left_out = narrow(asking(boards, boards | {"strategy": "uniform"}), Narrowing(gate=True))
+    assert (gated.eval.strategies, gated.eval.datasets) == (("blend", "uniform"), ("boards",))
+    assert (gated.eval.baseline, gated.eval.suites, left_out) == (False, (), 0)
+    gated, _ = narrow(asking(boards, boards | {"data": "mean", "strategy": "tf-idf"}), Narrowing(gate=True))
+    assert (gated.eval.strategies, gated.eval.datasets, gated.eval.baseline) == (("blend",), (), True)
+    with pytest.raises(UsageError, match="no requirements"):
+        narrow(recipe, Narrowing(gate=True))
+
+
+@pytest.fixture
+def answers(tmp_path):
+    def write(ids, **changes):
+        path = tmp_path / "answers.jsonl"
+        line = {
+            "probabilities": {"neutral": 0.2, "offensive": 0.3, "hate": 0.5},
+            "strategy": "blend",
+            "model": "m9",
+        }
+        path.write_text("".join(json.dumps({"id": i} | line | changes) + "\n" for i in ids))
+        return path
+
+    return write
+
+
+def test_predictions_from_a_file(recipe, answers):
+    path = answers([f"letters:{i}" for i in range(30)])
+    run = evaluate_predictions(changed(recipe, datasets=("letters",)), path)
+    assert run.strategies == ("blend",)
+    assert run.model == "m9"
+    assert run.results["blend"]["letters"]["accuracy"].value is not None
+
+
+def test_missing_predictions_are_named(recipe, answers):
+    with pytest.raises(DataError, match="1 of 30 posts of letters have no answer, first letters:29"):
+        evaluate_predictions(
+            changed(recipe, datasets=("letters",)), answers([f"letters:{i}" for i in range(29)])
+        )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not an answer"),
+        ('{"id": 1}', "three labels"),
+        ('{"id": 1, "probabilities": {"neutral": 2, "offensive": 0, "hate": 0}}', "between 0 and 1"),
+        ('{"id": 1, "probabilities": {"neutral": 0.2, "offensive": 0, "hate": 0}}', "sum to 1"),
+        ('{"id": 1, "probabilities": {"a": 1}}', "three labels"),
+    ],
+)
+def test_bad_prediction_lines_name_their_place(tmp_path, content, message):
+    path = tmp_path / "a.jsonl"
+    path.write_text(f"\n{content}\n")
+    with pytest.raises(DataError, match=message) as caught:
+        load_predictions(path)
+    assert caught.value.where == f"{path}:2"
+
+
+def test_twice_answered_and_error_lines(answers, tmp_path):
+    with pytest.raises(DataError, match="answered twice"):
+        load_predictions(answers(["a", "a"]))
+    path = answers(["a"])
+    path.write_text(path.read_text() + '{"schema": 1, "id": "b", "line": 2, "error": {"kind": "empty"}}\n')
+    assert set(load_predictions(path).by_id) == {"a"}
+    with pytest.raises(DataError, match="no such file"):
+        load_predictions(tmp_path / "absent.jsonl")
+
+
+def table(tmp_path, *rows):
+    path = tmp_path / "own.csv"
+    path.write_text("words,verdict,who\n" + "".join(f"{row}\n" for row in rows))
+    return {
+        "source": "table",
+        "name": "own",
+        "path": str(path),
+        "platform": "forums",
+        "columns": {"text": "words", "label": "verdict", "targets": "who"},
+        "labels": {"yes": "hate", "no": "neutral|offensive"},
+    }
+
+
+def test_own_table_with_coarse_gold(recipe, registry, tmp_path):
+    rows = [f"away with them {i},yes,Women" for i in range(6)] + [f"lovely match {i},no," for i in range(6)]
+    section = {"sources": [table(tmp_path, *rows)], "resamples": 100, "baseline": False, "suites": []}
+    own = Recipe.model_validate(recipe.model_dump() | {"eval": section | {"strategies": ["blend", "full"]}})
+    run = evaluate(own, registry, engine=WordEngine())
+    assert run.columns == ("own",)
+    assert run.data["own"].question == ("neutral|offensive", "hate")
+    assert run.results["blend"]["own"]["auroc"].value == 1.0
+    assert "asks neutral|offensive / hate" in str(run.results["blend"]["own"]["f1_offensive"])
+
+
+def test_gold_outside_the_mapping_is_an_error(recipe, registry, tmp_path):
+    section = {"sources": [table(tmp_path, "lovely match,no,", "away,maybe,")], "baseline": False}
+    own = Recipe.model_validate(recipe.model_dump() | {"eval": section})
+    with pytest.raises(DataError, match="1 of 2 rows cannot be read") as caught:
+        evaluate(own, registry, engine=WordEngine())
+    assert "own.csv" in str(caught.value.where)

@@ -1,0 +1,309 @@
+"""The whole data half on small invented tables: same bytes, nothing leaked, nothing lost."""
+
+import json
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from hatex.data.examples import FILE_NAME, read_examples
+from hatex.errors import DataError, IntegrityError
+from hatex.recipe.prepare import PrepareSection
+from hatex.types import Example
+from hatex.workflows.prepare_data import plan_data, prepare_data
+
+STEMS = [
+    "ball",
+    "goal",
+    "fan",
+    "club",
+    "kick",
+    "pass",
+    "team",
+    "game",
+    "flag",
+    "line",
+    "coach",
+    "bench",
+    "stand",
+    "rule",
+    "card",
+    "corner",
+    "keeper",
+]
+WORDS = [stem + end for stem in STEMS for end in ("", "s", "er", "ing", "y", "less")]
+LABELS = ("neutral", "offensive", "hate")
+
+
+def posts(count: int, seed: int) -> list[dict[str, Any]]:
+    rng = Random(seed)
+    return [
+        {
+            "id": f"p{i}",
+            "text": f"@Fan{i} {' '.join(rng.sample(WORDS, rng.randint(8, 16)))}",
+            "label": rng.choice(LABELS),
+        }
+        for i in range(count)
+    ]
+
+
+def put(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def section(folder: Path, *files: Path, **changes: Any) -> PrepareSection:
+    sources = [
+        {
+            "source": "table",
+            "name": f.stem,
+            "path": str(f),
+            "platform": "forums",
+            "columns": {"text": "text", "id": "id", "label": "label"},
+        }
+        for f in files
+    ]
+    return PrepareSection.model_validate({"output": str(folder), "sources": sources, **changes})
+
+
+def edit(text: str, rng: Random) -> str:
+    """Another case, punctuation, entity, mention or link."""
+    words = text.split()[1:]
+    how = rng.randrange(5)
+    if how == 0:
+        return " ".join(words).upper()
+    if how == 1:
+        return ", ".join(words) + "!!!"
+    if how == 2:
+        return f"{text} &amp; &#33;"
+    if how == 3:
+        return f"RT @Someone_Else: {' '.join(words)}"
+    return f"{' '.join(words)} https://example.org/{rng.randrange(99)}"
+
+
+def change_words(text: str, rng: Random) -> str:
+    words = text.split()
+    for place in rng.sample(range(1, len(words)), max(1, len(words) // 8)):
+        words[place] = f"changed{rng.randrange(999)}"
+    return " ".join(words)
+
+
+def by_split(rows: list[Example]) -> dict[str, list[Example]]:
+    found: dict[str, list[Example]] = {}
+    for row in rows:
+        found.setdefault(row.split, []).append(row)
+    return found
+
+
+def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
+    file = put(tmp_path / "a.jsonl", posts(150, 1))
+    first = prepare_data(section(tmp_path / "one", file))
+    second = prepare_data(section(tmp_path / "two", file))
+    for name in (FILE_NAME, "card.json", "card.md"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["card.json", "card.md", FILE_NAME]
+    assert first.card == second.card == json.loads((tmp_path / "one" / "card.json").read_text())
+    rows = by_split(read_examples(tmp_path / "one"))
+    assert {split: len(found) for split, found in rows.items()} == first.card["datasets"]["a"]["splits"]
+    assert len(rows["tune"]) == len(rows["report"]) == 15
+    assert all(row.text.startswith("@user ") for row in rows["train"])
+
+
+def test_the_card_has_no_post_text(tmp_path: Path) -> None:
+    prepare_data(section(tmp_path / "out", put(tmp_path / "a.jsonl", posts(60, 2))))
+    for name in ("card.json", "card.md"):
+        words = set((tmp_path / "out" / name).read_text().replace('"', " ").split())
+        assert not words & {word for word in WORDS if len(word) > 5 and word not in ("line", "rules")}
+
+
+def test_planted_copies_never_straddle_splits(tmp_path: Path) -> None:
+    rng = Random(3)
+    rows = posts(400, 3)
+    copies = [{**row, "id": f"copy-{row['id']}", "text": edit(row["text"], rng)} for row in rows[:150]]
+    nearly = [
+        {**row, "id": f"near-{row['id']}", "text": change_words(row["text"], rng)} for row in rows[150:300]
+    ]
+    files = put(tmp_path / "a.jsonl", rows), put(tmp_path / "b.jsonl", [*copies, *nearly])
+    prepared = prepare_data(section(tmp_path / "out", *files))
+    found = {row.id: row for row in read_examples(tmp_path / "out")}
+    for row in copies:
+        original, copy = found[f"a:{row['id'].removeprefix('copy-')}"], found[f"b:{row['id']}"]
+        assert (copy.split, copy.group) == (original.split, original.group)
+    together = [
+        found[f"a:{row['id'].removeprefix('near-')}"].group == found[f"b:{row['id']}"].group for row in nearly
+    ]
+    assert sum(together) >= 0.95 * len(together)
+    assert prepared.card["repeats"]["same text as a post of another set"] == 150
+
+
+def test_official_train_copies_of_dev_posts_are_dropped(tmp_path: Path) -> None:
+    rows = posts(40, 4)
+    dev = [{**row, "part": "dev"} for row in rows[:20]]
+    train = [{**row, "part": "train"} for row in rows[20:]]
+    leak = {**dev[0], "id": "leak", "part": "train", "text": dev[0]["text"].upper()}
+    file = put(tmp_path / "a.jsonl", [*dev, *train, leak])
+    columns = {"text": "text", "id": "id", "label": "label", "split": "part"}
+    source = {"source": "table", "name": "a", "path": str(file), "platform": "wiki", "columns": columns}
+    prepared = prepare_data(
+        PrepareSection.model_validate({"output": str(tmp_path / "out"), "sources": [source]})
+    )
+    assert prepared.card["dropped"] == {
+        "official train post in one group with an official dev or test post": {"a": 1}
+    }
+    splits = prepared.card["datasets"]["a"]["splits"]
+    assert splits["train"] == splits["tune"] + splits["report"] == 20
+    again = {**source, "official_splits": False}
+    prepared = prepare_data(
+        PrepareSection.model_validate({"output": str(tmp_path / "own"), "sources": [again]})
+    )
+    assert prepared.card["dropped"] == {}
+
+
+def test_holdout_removes_every_copy_from_train_and_tune(tmp_path: Path) -> None:
+    rng = Random(5)
+    rows = posts(600, 5)
+    file = put(tmp_path / "a.jsonl", rows)
+    held = [{"text": edit(row["text"], rng)} for row in rows[:150]]
+    held += [{"text": change_words(row["text"], rng)} for row in rows[150:300]]
+    holdout = put(tmp_path / "held.jsonl", held)
+    prepared = prepare_data(section(tmp_path / "out", file), holdout=(holdout,))
+    left = by_split(read_examples(tmp_path / "out"))
+    fitted = {row.id for split in ("train", "tune") for row in left[split]}
+    assert not fitted & {f"a:p{i}" for i in range(150)}
+    assert len(fitted & {f"a:p{i}" for i in range(150, 300)}) <= 0.05 * 150
+    dropped = prepared.card["dropped"]
+    assert set(dropped) == {"equal text in the holdout", "near-copy of a holdout text"}
+    assert sum(sum(counts.values()) for counts in dropped.values()) <= 300
+    assert prepared.card["holdout"] == {"texts": 300, "threshold": 0.5}
+
+
+def test_repeats_and_languages_leave_by_recipe(tmp_path: Path) -> None:
+    rows = posts(60, 6)
+    rows += [
+        {**rows[0], "id": "again"},
+        {**rows[1], "id": "other-vote", "label": "hate", "text": rows[1]["text"]},
+    ]
+    rows[1]["label"] = "neutral"
+    rows.append(
+        {
+            "id": "de",
+            "text": "Der Schiedsrichter war heute wirklich blind und das Tor zählte nicht.",
+            "label": "neutral",
+        }
+    )
+    rows.append({"id": "none", "text": "!!! 12:30", "label": "neutral"})
+    changes = {"duplicates": {"exact": "drop"}, "languages": {"keep": ["en", "und"]}}
+    prepared = prepare_data(section(tmp_path / "out", put(tmp_path / "a.jsonl", rows), **changes))
+    ids = {row.id for row in read_examples(tmp_path / "out")}
+    assert "a:other-vote" in ids
+    assert not ids & {"a:again", "a:de", "a:none"}
+    assert prepared.card["dropped"]["same text and same votes as an earlier post of the set"] == {"a": 1}
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [put(tmp_path / f"{name}.jsonl", posts(50, seed)) for seed, name in enumerate("ab", start=7)]
+    rules = section(tmp_path / "out", *files)
+    whole = prepare_data(section(tmp_path / "whole", *files))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("hatex.workflows.prepare_data.divide", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_data(rules)
+    assert not (tmp_path / "out" / FILE_NAME).exists()
+    assert plan_data(rules).done == ("a", "b")
+    put(files[1], posts(51, 9))
+    assert plan_data(rules).done == ("a",)
+    put(files[1], posts(50, 8))
+    resumed = prepare_data(rules)
+    assert resumed.resumed == ("a", "b")
+    assert resumed.card == whole.card
+
+
+def test_bad_rows_are_skipped_up_to_the_allowed_share(tmp_path: Path) -> None:
+    rows = posts(200, 10)
+    rows[3]["label"] = "rude"
+    rows[7]["text"] = ""
+    file = put(tmp_path / "a.jsonl", rows)
+    card = prepare_data(section(tmp_path / "out", file)).card
+    assert card["sources"][0]["problems"] == {"count": 2, "kinds": {"empty text": 1, "value": 1}}
+    assert card["sources"][0]["first_problems"][0]["row"] == 4
+    assert (card["sources"][0]["rows"], card["sources"][0]["kept"]) == (200, 198)
+    with pytest.raises(DataError, match=r"too many bad rows \(a 1.00%; allowed 0.00%\)") as caught:
+        prepare_data(section(tmp_path / "strict", file, on_error="fail"))
+    assert f"{file}:4: unknown label 'rude'" in str(caught.value)
+    assert f"{file}:8: the text is empty" in str(caught.value)
+    assert not (tmp_path / "strict" / FILE_NAME).exists()
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"id": "p0", "text": "own goal", "label": "hate"}, "the id occurs twice"),
+        ({"id": "x", "text": "own \ud800 goal", "label": "hate"}, "lone surrogate"),
+        ({"id": "x", "text": 5, "label": "hate"}, "the text is missing or not a string"),
+    ],
+)
+def test_rows_that_no_set_may_hold(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    file = put(tmp_path / "a.jsonl", [*posts(5, 1), row])
+    with pytest.raises(DataError, match=message):
+        prepare_data(section(tmp_path / "out", file, on_error="fail"))
+
+
+def test_every_broken_source_is_reported_at_once(tmp_path: Path) -> None:
+    files = [put(tmp_path / f"{name}.jsonl", [{"body": "x"}]) for name in "ab"]
+    columns = {"text": "text", "label": "label"}
+    sources = [
+        {
+            "source": "table",
+            "name": f.stem,
+            "path": str(f.with_suffix(".csv")),
+            "platform": "wiki",
+            "columns": columns,
+        }
+        for f in files
+    ]
+    for file in files:
+        file.with_suffix(".csv").write_text("text,rating\nnice,1\n")
+    with pytest.raises(DataError) as caught:
+        prepare_data(PrepareSection.model_validate({"output": str(tmp_path / "out"), "sources": sources}))
+    assert str(caught.value).count("missing column 'label'") == 2
+
+
+def test_an_empty_split_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"split '(tune|report)' is empty"):
+        prepare_data(section(tmp_path / "out", put(tmp_path / "a.jsonl", posts(2, 1))))
+
+
+def test_pinned_files_are_checked(tmp_path: Path) -> None:
+    file = put(tmp_path / "a.jsonl", posts(5, 1))
+    rules = section(tmp_path / "out", file).model_dump(mode="json")
+    rules["sources"][0]["sha256"] = {"a.jsonl": "0" * 64}
+    with pytest.raises(IntegrityError, match="the recipe expects 0000"):
+        plan_data(PrepareSection.model_validate(rules))
+    rules["sources"][0] |= {"path": str(tmp_path / "none.jsonl"), "sha256": {}}
+    with pytest.raises(DataError, match="no table here"):
+        plan_data(PrepareSection.model_validate(rules))
+
+
+def test_limit_keeps_a_seeded_sample(tmp_path: Path) -> None:
+    file = put(tmp_path / "a.jsonl", posts(100, 1))
+    rules = section(tmp_path / "one", file).model_dump()
+    rules["sources"][0]["limit"] = 30
+    ids = []
+    for seed, name in ((1, "one"), (1, "two"), (2, "three")):
+        prepare_data(PrepareSection.model_validate({**rules, "output": str(tmp_path / name), "seed": seed}))
+        ids.append([row.id for row in read_examples(tmp_path / name)])
+    assert len(ids[0]) == 30
+    assert ids[0] == ids[1] != ids[2]
+
+
+@pytest.mark.slow
+def test_several_processes_give_the_same_bytes(tmp_path: Path) -> None:
+    file = put(tmp_path / "a.jsonl", posts(2500, 1))
+    prepare_data(section(tmp_path / "one", file))
+    prepare_data(section(tmp_path / "two", file, num_proc=2))
+    assert (tmp_path / "one" / FILE_NAME).read_bytes() == (tmp_path / "two" / FILE_NAME).read_bytes()
