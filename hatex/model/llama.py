@@ -15,13 +15,15 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from hatex.model.functions import rms_norm, rotate, swiglu
+from hatex.model.functions import causal_attention, rms_norm, rotate, swiglu
 from hatex.model.fused import FusedLinear
 from hatex.model.gated import GatedLinear
 from hatex.model.layercache import LayerCache
 from hatex.model.weights import ResidentWeight
 
 FAST_TYPES = frozenset({"llama"})
+# Tokens a row up to which all attention weights may be kept for the backward pass.
+SHORT_ROWS = 512
 
 
 def is_supported(model: PreTrainedModel) -> bool:
@@ -50,12 +52,15 @@ class LlamaBlock(nn.Module):
         self.heads, self.kv_heads, self.head_dim, self.eps = heads, kv_heads, head_dim, eps
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        is_causal = mask is None and q.shape[2] > 1
+        if is_causal and torch.is_grad_enabled() and q.shape[2] <= SHORT_ROWS:
+            return causal_attention(q, k, v)
         return F.scaled_dot_product_attention(
             q,
             k,
             v,
             attn_mask=mask,
-            is_causal=mask is None and q.shape[2] > 1,
+            is_causal=is_causal,
             enable_gqa=self.kv_heads != self.heads,
         )
 
