@@ -73,6 +73,8 @@ class SourceSection(Section):
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
+        if self.source == "contrast" and self.path is None and self.hub is None:
+            return self  # the sentences that hatex ships
         if (self.path is None) == (self.hub is None):
             raise ValueError("name exactly one of path and hub")
         return self

@@ -13,6 +13,7 @@ from hatex.errors import RecipeError
 SOURCES: Final[tuple[str, ...]] = (
     "cad",
     "civil_comments",
+    "contrast",
     "davidson",
     "gab_hate_corpus",
     "hatexplain",
