@@ -109,6 +109,21 @@ class LoraStack(nn.Module):
         self.register_buffer("owner", owner, persistent=False)
         self.register_buffer("scaling", scaling, persistent=False)
 
+    @property
+    def first_rank(self) -> int:
+        """Rank of the first adapter's part; 0 if that adapter does not touch the layer."""
+        return sum(rank for adapter, rank, _ in self.layout if adapter == 0)
+
+    def train_first_only(self) -> None:
+        """Give the factors of all adapters but the first no gradient."""
+        rank = self.first_rank
+        self.A.register_hook(  # type: ignore[no-untyped-call]
+            lambda grad: grad.index_fill(0, torch.arange(rank, len(grad)), 0)
+        )
+        self.B.register_hook(  # type: ignore[no-untyped-call]
+            lambda grad: grad.index_fill(1, torch.arange(rank, grad.shape[1]), 0)
+        )
+
     def dropped(self, x: Tensor) -> Tensor:
         """The adapters' input: with gradients, a `dropout` share of it is zeroed (Hu et al., 2021)."""
         return F.dropout(x, self.dropout) if self.dropout and torch.is_grad_enabled() else x

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hatex.recipe.section import Section
 
@@ -25,6 +25,11 @@ class AdapterSection(Section):
     """Platform families whose rows it sees; empty: all."""
     init: str | None = None
     """Name of an adapter of this recipe, trained earlier, to start from."""
+    partners: tuple[str, ...] = ()
+    """Adapters trained earlier, kept as they are, that answer together with this one on some of its rows, so that
+    their blend is good and not only each alone."""
+    partner_share: float = Field(default=0.5, gt=0, le=1)
+    """Share of rows that are answered together with one of `partners`, weighed at random."""
     rows: dict[str, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
     """Seeded subsample of each data set's training rows; empty: all rows of its platforms."""
     fully_labelled_share: float = Field(default=0.25, ge=0, lt=1)
@@ -84,6 +89,8 @@ class TrainSection(Section):
     """Seeded posts of the adapter's data sets that the loss on tune is taken on."""
     checkpoint_every: int = Field(default=50, gt=0)
     """Optimizer steps between checkpoints."""
+    votes: Literal["all", "majority"] = "all"
+    """What a post teaches: all of its votes, or for comparison only the label set with most of them."""
     licence: str | None = None
     """SPDX expression for the trained weights; what the licences of the data allow."""
     report_to: tuple[Literal["tensorboard", "wandb"], ...] = ()
@@ -96,3 +103,9 @@ class TrainSection(Section):
     """Recipe whose engine is measured beside the trained one on the report posts of `eval.data`."""
     threads: int | None = Field(default=None, gt=0)
     """CPU threads; fixed so that a resumed run repeats the uninterrupted one."""
+
+    @model_validator(mode="after")
+    def _partners_stay(self) -> Self:
+        if self.weight_decay and any(section.partners for section in self.adapters.values()):
+            raise ValueError("partners stay as they are: train.weight_decay must be 0")
+        return self

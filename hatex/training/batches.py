@@ -15,7 +15,7 @@ from hatex.types import LABEL_SETS
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded rows. ids (rows, tokens), label_at (rows,), shares (rows, sets), weights (rows,).
+    """Padded rows. ids (rows, tokens), label_at (rows,), shares (rows, sets), weights (rows,), gates (rows, adapters).
 
     `answer_rows` and `answer_positions` (answer tokens,) point at the supervised tokens in `ids`.
     """
@@ -26,6 +26,7 @@ class Batch:
     label_at: Tensor
     shares: Tensor
     weights: Tensor
+    gates: Tensor
     answer_rows: Tensor
     answer_positions: Tensor
 
@@ -53,11 +54,14 @@ def plan_batches(
 
 
 def collate(rows: Sequence[TrainingRow], pad: int) -> Batch:
-    """Pad rows on the right."""
+    """Pad rows on the right; partners that a row does not name weigh nothing in it."""
     width = max(len(row.ids) for row in rows)
     ids = torch.full((len(rows), width), pad)
     for i, row in enumerate(rows):
         ids[i, : len(row.ids)] = torch.tensor(row.ids)
+    gates = torch.zeros(len(rows), max(len(row.gates) for row in rows))
+    for i, row in enumerate(rows):
+        gates[i, : len(row.gates)] = torch.tensor(row.gates)
     answers = [(i, at) for i, row in enumerate(rows) for at in row.answer_at]
     shares = torch.tensor([row.shares for row in rows], dtype=torch.float32).view(-1, len(LABEL_SETS))
     return Batch(
@@ -67,6 +71,7 @@ def collate(rows: Sequence[TrainingRow], pad: int) -> Batch:
         torch.tensor([row.label_at for row in rows]),
         shares,
         torch.tensor([row.weight for row in rows]),
+        gates,
         torch.tensor([i for i, _ in answers], dtype=torch.long),
         torch.tensor([at for _, at in answers], dtype=torch.long),
     )

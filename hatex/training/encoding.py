@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hatex.data.formatting import vary_mapped
 from hatex.data.groups import GROUPS
 from hatex.data.prompts import PostView, Prompt
-from hatex.data.votes import plurality, vote_shares
+from hatex.data.votes import plurality, tally, vote_shares
 from hatex.errors import TrainingError
 from hatex.training.rows import TrainingRow
 from hatex.types import Example
@@ -50,10 +50,12 @@ def encode_rows(
     groups: Sequence[str] = GROUPS,
     formatting_noise: float = 0.0,
     seed: int = 0,
+    majority: bool = False,
 ) -> list[TrainingRow]:
     """Tokens of every example; formatting is varied at random on a `formatting_noise` share of them.
 
-    Answers name targets of the closed list `groups`, in its order: that is the order in which they are decoded.
+    With `majority`, only the label sets with most votes count. Answers name targets of the closed list `groups`, in
+    its order: that is the order in which they are decoded.
     """
     labels = [_token_ids(tokenizer, text) for text in prompt.label_texts]
     shown, answers = [], []
@@ -82,7 +84,7 @@ def encode_rows(
                 tuple(token for ids, _ in pieces for token in ids),
                 label_at,
                 tuple(at for at, flag in enumerate(flags) if flag),
-                vote_shares(example.votes),
+                vote_shares(tally(plurality(example.votes)) if majority else example.votes),
                 weights.get(example.dataset, 1.0),
             )
         )

@@ -20,6 +20,7 @@ from hatex.training.checkpoint import Progressed, load_checkpoint, save_checkpoi
 from hatex.training.job import Job, Trained
 from hatex.training.objective import batch_loss, lora_parameters
 from hatex.training.optimizer import build_optimizer, learning_rate, optimizer_tensors, restore_optimizer
+from hatex.training.partners import own_factors
 from hatex.training.team import Team
 from hatex.training.trackers import Trackers
 from hatex.types import Progress
@@ -42,6 +43,9 @@ class AdapterTrainer:
         self.team, self.trackers = team or Team(), trackers or Trackers(())
         self.head = lm.vocabulary[list(label_ids)]
         self.parameters = lora_parameters(lm)
+        for layer in lm.gated_layers().values():
+            if layer.stack is not None and len(layer.stack.layout) > 1:
+                layer.stack.train_first_only()
         self.optimizer = build_optimizer(job.train, list(self.parameters.values()))
         self.batches = job.plan()
         self.steps = math.ceil(len(self.batches) / job.train.accumulate)
@@ -75,7 +79,7 @@ class AdapterTrainer:
                 advance(1)
         self.lm.checkpoint_activations(False)
         weights = self.best or {name: p.detach().clone() for name, p in self.parameters.items()}
-        return Trained(weights, self.at, self.job.tokens)
+        return Trained(own_factors(self.lm, weights), self.at, self.job.tokens)
 
     def _step(self, step: int) -> float:
         train = self.job.train

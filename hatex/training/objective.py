@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hatex.training.losses import answer_loss, vote_loss
 
@@ -28,7 +29,7 @@ def batch_loss(lm: GatedLM, batch: Batch, head: Tensor, answer_weight: float) ->
 
     head (labels, width) holds the label rows of the output head.
     """
-    gates = torch.ones(batch.ids.shape[0], len(lm.adapters))
+    gates = F.pad(batch.gates, (0, len(lm.adapters) - batch.gates.shape[1]))
     if answer_weight == 0 or len(batch.answer_rows) == 0:
         logits = lm.last_hidden(batch.ids, batch.label_at + 1, gates) @ head.t()
         return vote_loss(logits, batch.shares), logits

@@ -19,7 +19,7 @@ class TrainingRow:
 
     `ids` holds the prompt, then (where an explanation is supervised) label and answer tokens; `label_at` is the
     index of the prompt's last token, whose output is the label. `answer_at` are the indices of supervised answer
-    tokens. `shares` are vote shares over `types.LABEL_SETS`.
+    tokens. `shares` are vote shares over `types.LABEL_SETS`. `gates` weigh the adapter and its partners.
     """
 
     example_id: str
@@ -29,6 +29,7 @@ class TrainingRow:
     answer_at: tuple[int, ...]
     shares: tuple[float, ...]
     weight: float
+    gates: tuple[float, ...] = (1.0,)
 
 
 def select_examples(

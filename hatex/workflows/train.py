@@ -106,12 +106,15 @@ def _load(plan: Plan, team: Team) -> _Ground:
 
 
 def _train_adapter(plan: Plan, ground: _Ground, job: Job) -> AdapterReport:
+    from hatex.registry.adapters import load_adapter
     from hatex.training.loop import AdapterTrainer
     from hatex.training.trackers import open_trackers
 
-    start, parent = _start(plan, ground, job)
-    if parent is not None:
-        text = f"{job.key} {parent.manifest.digest}"
+    start, parents = _start(plan, ground, job)
+    partners = [_find(plan, ground, name) for name in job.section.partners]
+    parents += partners
+    if parents:
+        text = " ".join([job.key, *(parent.manifest.digest for parent in parents)])
         job = replace(job, key=hashlib.sha256(text.encode()).hexdigest())
     if (found := plan.existing("adapter", job.name)) is not None and not plan.replace:
         return _finished(plan, job, found)
@@ -119,7 +122,7 @@ def _train_adapter(plan: Plan, ground: _Ground, job: Job) -> AdapterReport:
     if not plan.resume and team.is_main:
         shutil.rmtree(job.folder, ignore_errors=True)
     team.wait()
-    ground.lm.attach([start], trainable=True, dropout=plan.train.lora.dropout)
+    ground.lm.attach([start, *map(load_adapter, partners)], trainable=True, dropout=plan.train.lora.dropout)
     trackers = open_trackers(
         plan.train.report_to if team.is_main else (),
         f"{plan.recipe.name}-{job.name}",
@@ -132,23 +135,30 @@ def _train_adapter(plan: Plan, ground: _Ground, job: Job) -> AdapterReport:
     finally:
         trackers.finish()
     if team.is_main:
-        publish_adapter(plan, job, trained, start, ground.lm, ground.tokenizer, ground.base, parent)
+        publish_adapter(plan, job, trained, start, ground.lm, ground.tokenizer, [ground.base, *parents])
         shutil.rmtree(job.folder, ignore_errors=True)
     team.wait()
     return report_of(job, trained)
 
 
-def _start(plan: Plan, ground: _Ground, job: Job) -> tuple[LoraAdapter, Artefact | None]:
-    """Fresh factors, or those of the adapter that `init` names, and that adapter."""
+def _find(plan: Plan, ground: _Ground, name: str) -> Artefact:
+    """An adapter of this base in the registry."""
     from hatex.registry import check_adapter_fits
+
+    found = plan.registry.find("adapter", name, base=ground.base.name)
+    check_adapter_fits(ground.base.manifest, found.manifest)
+    return found
+
+
+def _start(plan: Plan, ground: _Ground, job: Job) -> tuple[LoraAdapter, list[Artefact]]:
+    """Fresh factors, or those of the adapter that `init` names, and that adapter."""
     from hatex.registry.adapters import LoraAdapter, load_adapter
     from hatex.training.initial import fresh_adapter
 
     if job.section.init is None:
-        return fresh_adapter(ground.lm, job.name, plan.train.lora, plan.train.seed), None
-    parent = plan.registry.find("adapter", job.section.init, base=ground.base.name)
-    check_adapter_fits(ground.base.manifest, parent.manifest)
-    return LoraAdapter(job.name, load_adapter(parent).modules), parent
+        return fresh_adapter(ground.lm, job.name, plan.train.lora, plan.train.seed), []
+    parent = _find(plan, ground, job.section.init)
+    return LoraAdapter(job.name, load_adapter(parent).modules), [parent]
 
 
 def _finished(plan: Plan, job: Job, found: Artefact) -> AdapterReport:

@@ -140,19 +140,20 @@ def _check_free(plan: Plan) -> None:
 
 
 def _check_starts(plan: Plan) -> None:
-    """Every `init` is trained earlier in this call, or is in the registry."""
+    """Every `init` and every partner is trained earlier in this call, or is in the registry."""
     for position, name in enumerate(plan.adapters):
-        init = plan.train.adapters[name].init
-        if init is None or init in plan.adapters[:position]:
-            continue
-        where = f"train.adapters.{name}.init"
-        if init in plan.adapters:
-            raise TrainingError(
-                f"adapter {name} starts from {init}, which is trained after it",
-                where=where,
-                hint=f"write {init} above {name} under train.adapters",
-            )
-        plan.registry.find("adapter", init, base=plan.recipe.base.name)
+        section = plan.train.adapters[name]
+        needed = [("init", section.init)] if section.init is not None else []
+        for key, other in [*needed, *(("partners", partner) for partner in section.partners)]:
+            if other in plan.adapters[:position]:
+                continue
+            if other in plan.adapters:
+                raise TrainingError(
+                    f"adapter {name} needs {other}, which is trained after it",
+                    where=f"train.adapters.{name}.{key}",
+                    hint=f"write {other} above {name} under train.adapters",
+                )
+            plan.registry.find("adapter", other, base=plan.recipe.base.name)
 
 
 def build_job(plan: Plan, name: str, tokenizer: PreTrainedTokenizerBase | None, identity: str | None) -> Job:
@@ -162,12 +163,15 @@ def build_job(plan: Plan, name: str, tokenizer: PreTrainedTokenizerBase | None, 
     """
     from hatex.training.checks import check_votes
     from hatex.training.job import Job
+    from hatex.training.partners import draw_gates
     from hatex.training.rows import select_examples
 
     section, train = plan.train.adapters[name], plan.train
     chosen = select_examples(plan.examples, name, train.adapters, train.seed)
     rows = encode(plan, name, chosen, tokenizer, is_training=True)
     check_votes(name, rows)
+    if section.partners:
+        rows = draw_gates(rows, len(section.partners), section.partner_share, train.seed)
     tune = _sample(plan, name, chosen, "tune", train.tune_posts)
     tune_rows = encode(plan, name, tune, tokenizer, is_training=False)
     pad = getattr(tokenizer, "pad_token_id", None) or 0
@@ -208,6 +212,7 @@ def encode(
         formatting_noise=train.formatting_noise if is_training else 0.0,
         groups=plan.recipe.groups or GROUPS,
         seed=train.seed,
+        majority=is_training and train.votes == "majority",
     )
 
 

@@ -30,16 +30,18 @@ def publish_adapter(
     start: LoraAdapter,
     lm: GatedLM,
     tokenizer: PreTrainedTokenizerBase,
-    base: Artefact,
-    parent: Artefact | None,
+    parents: Sequence[Artefact],
 ) -> None:
-    """Write the adapter, its card and its loss curve, and publish them under the adapter's name."""
+    """Write the adapter, its card and its loss curve, and publish them under the adapter's name.
+
+    `parents` are the base, then the adapters that it started from and was trained beside.
+    """
     from hatex.registry.adapters import save_adapter
     from hatex.training.curve import write_curve
     from hatex.training.initial import trained_adapter
     from hatex.training.records import CardFacts, model_card
 
-    report = report_of(job, trained)
+    base, report = parents[0], report_of(job, trained)
     card = Path(plan.train.data) / CARD
     ids = {row.example_id for row in job.rows}
     votes = _votes_per_post(plan.examples, ids)
@@ -59,7 +61,7 @@ def publish_adapter(
             "seconds": round(trained.progressed.seconds),
             **measured,
         },
-        "parents": {each.ref: each.manifest.digest for each in (base, parent) if each is not None},
+        "parents": {each.ref: each.manifest.digest for each in parents},
         "rows": report.rows,
         "votes_per_post": votes,
         "training_key": job.key,

@@ -21,6 +21,7 @@ from hatex.training.encoding import encode_rows, label_tokens
 from hatex.training.initial import fresh_adapter
 from hatex.training.job import Job
 from hatex.training.loop import AdapterTrainer
+from hatex.training.partners import draw_gates
 from hatex.types import NO_PROGRESS
 
 COMPACT = load_prompt("compact")
@@ -249,3 +250,29 @@ def test_norms_compute_in_fp32() -> None:
     exact = x.float() * torch.rsqrt(x.float().pow(2).mean(-1, keepdim=True) + 1e-5)
     ours = torch.nn.functional.rms_norm(x, weight.shape, weight, 1e-5).float()
     assert ((ours - exact * weight.float()).abs() <= exact.abs() * weight.float() * 2**-7 + 1e-6).all()
+
+
+def test_a_partner_answers_along_and_stays_as_it_is(trainer_of, tokenizer) -> None:
+    trainer = trainer_of(adapters={"a": {"epochs": 2}})
+    lm, job = trainer.lm, trainer.job
+    start, partner = (fresh_adapter(lm, name, job.train.lora, seed) for name, seed in (("a", 1), ("p", 2)))
+    partner = replace(
+        partner,
+        modules={path: u._replace(B=torch.randn(u.B.shape) / 9) for path, u in partner.modules.items()},
+    )
+    rows = draw_gates(job.rows, 1, 0.8, 1)
+    shared = [row for row in rows if row.gates[1] > 0]
+    assert 0.5 < len(shared) / len(rows) < 1
+    assert all(sum(row.gates) == pytest.approx(1) and row.gates[0] >= 0.3 for row in rows)
+    lm.attach([start, partner], trainable=True)
+    alone = AdapterTrainer(lm, job, label_tokens(COMPACT, tokenizer), NO_PROGRESS)
+    with_partner = AdapterTrainer(lm, replace(job, rows=rows), label_tokens(COMPACT, tokenizer), NO_PROGRESS)
+    assert alone._step(0) != pytest.approx(with_partner._step(0), rel=1e-6)
+    trained = with_partner.run(resume=False)
+    for path, layer in lm.gated_layers().items():
+        assert layer.stack is not None
+        update = partner.modules[path]
+        assert torch.equal(layer.stack.A[2:], update.A)
+        assert torch.equal(layer.stack.B[:, 2:], update.B)
+        assert trained.weights[f"{path}.A"].shape == start.modules[path].A.shape
+    assert any(weights.abs().sum() > 0 for name, weights in trained.weights.items() if name.endswith(".B"))

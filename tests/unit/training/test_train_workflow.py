@@ -302,3 +302,20 @@ def test_the_reference_recipe_trains_two_steps_on_a_small_llama(reference, regis
     assert leaves == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     assert all(update.B.abs().sum() > 0 for update in adapter.modules.values())
     shutil.rmtree(registry.root)
+
+
+def test_an_adapter_trained_beside_a_partner_names_it_as_a_parent(recipe_of, registry) -> None:
+    wiki = {"platforms": ["wiki"], "fully_labelled_share": 0, "partners": ["forums"]}
+    train(recipe_of({"forums": FORUMS, "wiki": wiki}), registry)
+    parents = registry.find("adapter", "wiki", base="tiny").manifest.parents
+    assert set(parents) == {"base:tiny", "adapter:tiny/forums"}
+    assert load_adapter(registry.find("adapter", "wiki", base="tiny")).modules
+    with pytest.raises(TrainingError, match="needs forums, which is trained after it"):
+        train(recipe_of({"wiki": wiki, "forums": FORUMS}), registry, replace=True)
+
+
+def test_majority_votes_teach_another_adapter(recipe_of, registry) -> None:
+    train(recipe_of({"forums": FORUMS}), registry)
+    soft = weights_of(registry, "forums")
+    train(recipe_of({"forums": FORUMS}, votes="majority"), registry, replace=True)
+    assert weights_of(registry, "forums") != soft
