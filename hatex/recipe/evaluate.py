@@ -39,6 +39,10 @@ class EvalSection(Section):
     """Names of the data sets to evaluate on, in this order; empty: all."""
     split: Literal["tune", "report"] = "report"
     """Choose on `tune`; print figures from `report`."""
+    form: Literal["as_written", "lower", "upper", "common"] = "as_written"
+    """Bring every post into this form first (`common`: lower case, no punctuation, one form for mentions, links and
+    numbers): what formatting alone is worth to the answers.
+    """
     strategies: tuple[str, ...] = Field(
         default=(
             "blend",

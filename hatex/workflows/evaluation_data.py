@@ -5,12 +5,13 @@ from.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hatex.data.examples import iter_examples, read_examples
+from hatex.data.formatting import common_form
 from hatex.data.raw import Problem, RawPost
 from hatex.errors import DataError, UsageError
 from hatex.evaluation.gold import Gold, build_gold, find_question
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
     from hatex.registry import Registry
 
 
+FORMS: Final[dict[str, Callable[[str], str]]] = {
+    "as_written": str,
+    "lower": str.lower,
+    "upper": str.upper,
+    "common": common_form,
+}
+
 MAX_UNREADABLE: Final = 0.01
 """Share of a source's rows that may be unreadable before its figures would mislead."""
 
@@ -36,10 +44,12 @@ class EvalData:
     gold: Gold
     examples: tuple[Example, ...]
     n_total: int
+    form: str = "as_written"
 
     @property
     def texts(self) -> list[str]:
-        return [example.text for example in self.examples]
+        """The posts in the form that they are answered in."""
+        return [FORMS[self.form](example.text) for example in self.examples]
 
     @property
     def platforms(self) -> list[str]:
@@ -76,7 +86,7 @@ def _choose(name: str, examples: Sequence[Example], section: EvalSection) -> Eva
     question = find_question([example.votes for example in examples])
     gold = build_gold(name, choose_posts(examples, section.posts_per_set, section.seed), question)
     by_id = {example.id: example for example in examples}
-    return EvalData(gold, tuple(by_id[id_] for id_ in gold.ids), len(examples))
+    return EvalData(gold, tuple(by_id[id_] for id_ in gold.ids), len(examples), section.form)
 
 
 def choose_posts(examples: Sequence[Example], limit: int | None, seed: int) -> list[Example]:

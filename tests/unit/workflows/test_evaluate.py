@@ -473,3 +473,15 @@ def test_gold_outside_the_mapping_is_an_error(recipe, registry, tmp_path):
     with pytest.raises(DataError, match="1 of 2 rows cannot be read") as caught:
         evaluate(own, registry, engine=WordEngine())
     assert "own.csv" in str(caught.value.where)
+
+
+@pytest.mark.parametrize(("form", "shown"), [("upper", str.upper), ("lower", str.lower), ("as_written", str)])
+def test_posts_are_answered_in_the_form_asked_for(recipe, registry, form, shown) -> None:
+    section = recipe.require("eval").model_copy(update={"form": form, "suites": ()})
+    engine = WordEngine()
+    run = evaluate(recipe.model_copy(update={"eval": section}), registry, engine=engine)
+    assert engine.scored
+    assert all(text == shown(text) for text in engine.scored)
+    # Upper case hides every rude word from this engine: what formatting alone is worth shows.
+    found = run.results["blend"]["boards"]["macro_f1"].value
+    assert (found > 0.5) == (form != "upper")
