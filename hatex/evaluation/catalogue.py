@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Final
 
@@ -26,13 +27,14 @@ HEADLINE: Final = (
 """What tables for people show; everything else is in the JSON and HTML reports."""
 
 
-def find_metric(name: str) -> Metric:
-    """The metric of that name. Raises UsageError with a did-you-mean."""
+def find_metric(name: str, also: Sequence[str] = ()) -> Metric:
+    """The metric of that name. Raises UsageError with a did-you-mean, over the names in `also` too."""
     if name in METRICS:
         return METRICS[name]
-    close = get_close_matches(name, METRICS, n=1)
+    known = (*METRICS, *also)
+    close = get_close_matches(name, known, n=1)
     raise UsageError(
         f"there is no metric {name!r}",
         where="eval",
-        hint=f"did you mean {close[0]!r}?" if close else f"metrics: {', '.join(METRICS)}",
+        hint=f"did you mean {close[0]!r}?" if close else f"metrics: {', '.join(known)}",
     )

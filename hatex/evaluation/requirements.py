@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from hatex.errors import UsageError
+from hatex.evaluation import faithfulness
 from hatex.evaluation.catalogue import METRICS, find_metric
 from hatex.evaluation.estimate import Estimate
+from hatex.evaluation.functional import SuiteResult
 from hatex.evaluation.sheet import MEAN, Cells
 from hatex.recipe.evaluate import RequirementSection
 
 Origin = Literal["requirement", "regression"]
+
+SUITE_METRICS: Final = ("suite_hateful", "suite_non_hateful", "suite_flip_rate")
+"""Figures of a functional suite; the requirement's `data` is the suite's name."""
+EXPLANATION_METRICS: Final = (
+    "token_f1",
+    "iou_f1",
+    "rationale_auprc",
+    *faithfulness.NAMES,
+    "target_group_f1",
+    "target_group_macro_f1",
+    "verbatim_rate",
+    "parse_rate",
+)
+"""Figures of the explanations of a data set's harmful posts."""
 
 
 @dataclass(frozen=True)
@@ -53,25 +69,75 @@ class Outcome:
         }
 
 
-def check_requirements_known(
-    requirements: Iterable[RequirementSection], strategies: Sequence[str] | None, data: Sequence[str]
-) -> None:
-    """Raises UsageError for a metric, strategy or data set that the run will not have, before it starts.
+@dataclass(frozen=True)
+class Evaluated:
+    """What a run has to judge requirements by; `strategies` is None where they are not known yet.
 
-    `strategies` is None where they are not known yet.
+    Suites and explanations are those of `reference` alone.
+    """
+
+    data: Sequence[str]
+    strategies: Sequence[str] | None
+    reference: str
+    suites: Sequence[str] = ()
+    has_explanations: bool = True
+
+
+def data_to_explain(requirements: Iterable[RequirementSection]) -> set[str]:
+    """Data sets whose explanations a requirement is about, so that they have to be judged."""
+    return {each.data for each in requirements if each.metric in EXPLANATION_METRICS}
+
+
+def check_requirements_known(requirements: Iterable[RequirementSection], run: Evaluated) -> None:
+    """Raises UsageError for a metric, strategy, data set or suite that the run will not have, before it
+    starts.
     """
     for number, requirement in enumerate(requirements, start=1):
         where = f"eval.requirements, number {number}"
-        find_metric(requirement.metric)
+        of_reference = requirement.metric in (*SUITE_METRICS, *EXPLANATION_METRICS)
+        if not of_reference:
+            find_metric(requirement.metric, also=(*SUITE_METRICS, *EXPLANATION_METRICS))
+        strategies = (run.reference,) if of_reference else run.strategies
         if strategies is not None and requirement.strategy not in strategies:
-            hint = f"this run has {', '.join(strategies)}"
+            hint = f"{requirement.metric} is about {', '.join(strategies)}"
             raise UsageError(f"strategy {requirement.strategy!r} is not evaluated", where=where, hint=hint)
-        if requirement.data not in (*data, MEAN):
-            raise UsageError(
-                f"data set {requirement.data!r} is not evaluated",
-                where=where,
-                hint=f"this run has {', '.join(data)}",
-            )
+        _check_data(requirement, run, where)
+
+
+def _check_data(requirement: RequirementSection, run: Evaluated, where: str) -> None:
+    if requirement.metric in EXPLANATION_METRICS and not run.has_explanations:
+        raise UsageError(
+            f"{requirement.metric} is about explanations, and this run has none",
+            where=where,
+            hint="run without --predictions",
+        )
+    if requirement.metric in SUITE_METRICS:
+        kind, known = "suite", tuple(run.suites)
+    elif requirement.metric in EXPLANATION_METRICS:
+        kind, known = "data set", tuple(run.data)
+    else:
+        kind, known = "data set", (*run.data, MEAN)
+    if requirement.data not in known:
+        has = ", ".join(known) or f"no {kind}"
+        raise UsageError(
+            f"{kind} {requirement.data!r} is not evaluated", where=where, hint=f"this run has {has}"
+        )
+
+
+def requirement_cells(
+    results: Cells,
+    reference: str,
+    suites: Iterable[SuiteResult],
+    explanations: Mapping[str, Mapping[str, Estimate]],
+) -> Cells:
+    """Results with the figures of suites and explanations beside those of the reference strategy."""
+    cells = {data: dict(by_metric) for data, by_metric in results[reference].items()}
+    for suite in suites:
+        figures = (suite.hateful, suite.non_hateful, suite.flip_rate)
+        cells.setdefault(suite.suite, {}).update(zip(SUITE_METRICS, figures, strict=True))
+    for data, figure_by_name in explanations.items():
+        cells.setdefault(data, {}).update(figure_by_name)
+    return {**results, reference: cells}
 
 
 def judge_requirements(requirements: Iterable[RequirementSection], results: Cells) -> list[Outcome]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,13 @@ from hatex.evaluation.functional import Suite, SuiteResult, judge_suite, read_su
 from hatex.evaluation.gold import Scored
 from hatex.evaluation.pictures import draw_data
 from hatex.evaluation.requirements import (
+    Evaluated,
     Outcome,
     check_requirements_known,
+    data_to_explain,
     judge_regressions,
     judge_requirements,
+    requirement_cells,
 )
 from hatex.evaluation.router import RouterQuality, mean_gates, router_quality
 from hatex.evaluation.run import EvalRun, SavedRun, describe_data
@@ -59,12 +62,17 @@ def evaluate(
     """Run the recipe's `eval` section.
 
     Names that mean nothing (strategies, metrics, data sets) are found before the first pass of the engine.
+    Explanations are judged where asked for, or where a requirement is about them.
     Raises RecipeError without an `eval` section, UsageError for unknown names, DataError for unusable data.
     """
     section = require_section(recipe)
     suites = [read_suite(name) for name in section.suites]
     sets = load_data(section, progress)
-    check_requirements_known(section.requirements, None, [each.gold.dataset for each in sets])
+    known = Evaluated(
+        [each.gold.dataset for each in sets], None, section.reference, [suite.name for suite in suites]
+    )
+    check_requirements_known(section.requirements, known)
+    explained = set(known.data) if explanations else data_to_explain(section.requirements)
     # Before the engine: the two would not fit into little memory together.
     baseline = _score_baseline(recipe, registry, sets, progress) if section.baseline else None
     if engine is None:
@@ -72,7 +80,7 @@ def evaluate(
 
         engine = load_engine(recipe, registry, progress=progress)
     state = EvalState.start(section, engine, sets, progress)
-    _check_names(state)
+    _check_names(state, known)
     gate_sets(state)
     score_sets(state)
     if baseline is not None:
@@ -101,7 +109,7 @@ def evaluate(
             name: _annotators(one, bootstrap, by_group=True) for name, one in reference.items()
         },
         suites=[_run_suite(state, suite, bootstrap) for suite in suites],
-        explanations=_explain(state, bootstrap) if explanations else {},
+        explanations=_explain(state, explained, bootstrap) if explained else {},
         baseline=BASELINE if section.baseline else None,
         passes_run=state.passes_run,
         passes_asked=state.passes_asked,
@@ -117,15 +125,14 @@ def require_section(recipe: Recipe) -> EvalSection:
     return recipe.eval
 
 
-def _check_names(state: EvalState) -> None:
+def _check_names(state: EvalState, known: Evaluated) -> None:
     names = [spec.name for spec in state.specs]
     section = state.section
     if section.reference not in names:
         hint = f"this run has {', '.join(names)}"
         raise UsageError(f"{section.reference!r} is not evaluated", where="eval.reference", hint=hint)
-    known = [*names, BASELINE] if section.baseline else names
-    data = [each.gold.dataset for each in state.sets]
-    check_requirements_known(section.requirements, known, data)
+    strategies = [*names, BASELINE] if section.baseline else names
+    check_requirements_known(section.requirements, replace(known, strategies=strategies))
 
 
 def _score_baseline(
@@ -208,11 +215,13 @@ def _run_suite(state: EvalState, suite: Suite, bootstrap: Bootstrap) -> SuiteRes
     return judge_suite(suite, spec.name, probabilities[:, LABELS.index("hate")], bootstrap)
 
 
-def _explain(state: EvalState, bootstrap: Bootstrap) -> dict[str, dict[str, Estimate]]:
+def _explain(
+    state: EvalState, names: Collection[str], bootstrap: Bootstrap
+) -> dict[str, dict[str, Estimate]]:
     from hatex.evaluation.explained import explanation_metrics
 
     space = state.reference_spec.space
-    sets: dict[str, ExplainedPosts] = explain_sets(state)
+    sets: dict[str, ExplainedPosts] = explain_sets(state, names)
     with state.progress.task("Judging explanations", len(sets), "sets") as advance:
         out = {}
         for dataset, posts in sets.items():
@@ -226,12 +235,13 @@ def _explain(state: EvalState, bootstrap: Bootstrap) -> dict[str, dict[str, Esti
 def _judge(
     run: EvalRun, section: EvalSection, against: Regression | None, progress: Progress
 ) -> list[Outcome]:
-    outcomes = judge_requirements(section.requirements, run.results)
+    cells = requirement_cells(run.results, run.reference, run.suites, run.explanations)
+    outcomes = judge_requirements(section.requirements, cells)
     if against is not None:
         now, before = SavedRun.of(run, "this run"), against.before
         for name in (name for name in now.data if before.data.get(name, now.data[name]) != now.data[name]):
             progress.say(f"{name}: other posts than in {before.name}, so a change may come from them")
-        required = [requirement.metric for requirement in section.requirements]
+        required = [each.metric for each in section.requirements if each.metric in METRICS]
         metrics = list(dict.fromkeys([*HEADLINE, *required]))
         regressions = judge_regressions(before.results, run.results, metrics, against.tolerance)
         if not regressions:

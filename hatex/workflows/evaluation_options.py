@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hatex.errors import UsageError
 from hatex.evaluation.baseline import NAME as BASELINE
+from hatex.evaluation.requirements import SUITE_METRICS
 from hatex.evaluation.sheet import MEAN
 from hatex.evaluation.specs import EVERY_SINGLE
 from hatex.workflows.evaluate import require_section
@@ -56,22 +58,26 @@ def narrow(recipe: Recipe, wanted: Narrowing) -> tuple[Recipe, int]:
     kept = tuple(each for each in section.requirements if _is_asked(each, wanted))
     changes["requirements"] = kept
     if wanted.gate:
-        changes |= _only_required(kept, section.reference)
+        changes |= _only_required(kept, section, changes)
     narrowed: EvalSection = section.model_copy(update=changes)
     return recipe.model_copy(update={"eval": narrowed}), len(section.requirements) - len(kept)
 
 
-def _only_required(requirements: Sequence[RequirementSection], reference: str) -> dict[str, Any]:
+def _only_required(
+    requirements: Sequence[RequirementSection], section: EvalSection, changes: dict[str, Any]
+) -> dict[str, Any]:
     if not requirements:
         hint = "add eval.requirements to the recipe"
         raise UsageError("there are no requirements to hold", where="--gate", hint=hint)
+    reference = changes.get("reference", section.reference)
     strategies = dict.fromkeys([reference, *(each.strategy for each in requirements)])
-    data = dict.fromkeys(each.data for each in requirements)
+    data = dict.fromkeys(each.data for each in requirements if each.metric not in SUITE_METRICS)
+    suites = {each.data for each in requirements if each.metric in SUITE_METRICS}
     return {
         "strategies": tuple(name for name in strategies if name != BASELINE),
         "datasets": () if MEAN in data else tuple(data),
         "baseline": BASELINE in strategies,
-        "suites": (),
+        "suites": tuple(s for s in changes.get("suites", section.suites) if Path(s).stem in suites),
     }
 
 
@@ -82,6 +88,10 @@ def _is_asked(requirement: RequirementSection, wanted: Narrowing) -> bool:
     has_strategy = not strategies or requirement.strategy in strategies or is_single or is_baseline
     if is_baseline and wanted.no_baseline:
         return False
+    if requirement.metric in SUITE_METRICS:
+        return has_strategy and (
+            not wanted.suites or requirement.data in {Path(s).stem for s in wanted.suites}
+        )
     has_data = not datasets or requirement.data in datasets
     # The mean over fewer sets is another figure than the one the bound was set for.
     return has_strategy and has_data and not (requirement.data == MEAN and datasets)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -159,17 +159,18 @@ def _present(state: EvalState, data: EvalData) -> list[StrategySpec]:
     return [spec for spec in state.specs if spec.name in state.gates[data.gold.dataset]]
 
 
-def explain_sets(state: EvalState) -> dict[str, ExplainedPosts]:
-    """Verdicts with explanations for the first harmful posts of each set; sets without harmful posts are
-    left out.
+def explain_sets(state: EvalState, names: Collection[str]) -> dict[str, ExplainedPosts]:
+    """Verdicts with explanations for the first harmful posts of each set in `names`; sets without harmful
+    posts are left out.
     """
     from hatex.evaluation.explained import ExplainedPosts
 
     spec = state.reference_spec
-    chosen = {data.gold.dataset: _harmful_posts(state, data) for data in state.sets}
+    sets = [data for data in state.sets if data.gold.dataset in names]
+    chosen = {data.gold.dataset: _harmful_posts(state, data) for data in sets}
     out = {}
     with state.progress.task("Explaining", sum(map(len, chosen.values())), "posts") as advance:
-        for data in state.sets:
+        for data in sets:
             rows = chosen[data.gold.dataset]
             if not rows:
                 continue

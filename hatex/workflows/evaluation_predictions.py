@@ -15,7 +15,7 @@ from hatex.evaluation.catalogue import METRICS
 from hatex.evaluation.estimate import Bootstrap
 from hatex.evaluation.gold import Scored
 from hatex.evaluation.pictures import draw_data
-from hatex.evaluation.requirements import check_requirements_known, judge_requirements
+from hatex.evaluation.requirements import Evaluated, check_requirements_known, judge_requirements
 from hatex.evaluation.run import EvalRun, describe_data
 from hatex.evaluation.sheet import fill_sheet
 from hatex.types import LABELS, NO_PROGRESS, Progress
@@ -48,7 +48,8 @@ def evaluate_predictions(recipe: Recipe, path: Path, *, progress: Progress = NO_
     predictions = load_predictions(path)
     sets = load_data(section, progress)
     name = predictions.strategy
-    check_requirements_known(section.requirements, [name], [each.gold.dataset for each in sets])
+    known = Evaluated([each.gold.dataset for each in sets], [name], name, has_explanations=False)
+    check_requirements_known(section.requirements, known)
     scored = {name: {each.gold.dataset: _score(each, predictions, path) for each in sets}}
     bootstrap = Bootstrap(section.seed, section.resamples, section.confidence)
     with progress.task("Resampling", len(sets), "sets") as advance:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,12 @@ from hatex.evaluation.catalogue import METRICS, find_metric
 from hatex.evaluation.compare import compare_runs, subtract_independent
 from hatex.evaluation.estimate import Bootstrap, Estimate
 from hatex.evaluation.gold import Scored, build_gold
-from hatex.evaluation.requirements import check_requirements_known, judge_regressions, judge_requirements
+from hatex.evaluation.requirements import (
+    Evaluated,
+    check_requirements_known,
+    judge_regressions,
+    judge_requirements,
+)
 from hatex.evaluation.run import DataInfo, EvalRun, SavedRun, describe_data, load_run
 from hatex.evaluation.sheet import MEAN, fill_sheet
 from hatex.recipe.evaluate import RequirementSection
@@ -110,11 +116,29 @@ def test_requirements(sheet):
         ({"metric": "makro_f1", "data": "pub"}, "no metric 'makro_f1'"),
         ({"metric": "macro_f1", "data": "bar"}, "data set 'bar'"),
         ({"metric": "macro_f1", "data": "pub", "strategy": "top-9"}, "strategy 'top-9'"),
+        ({"metric": "suite_hateful", "data": "pub"}, "suite 'pub'"),
+        ({"metric": "suite_hateful", "data": "plain", "strategy": "uniform"}, "strategy 'uniform'"),
+        ({"metric": "suite_flip_rate", "data": MEAN}, "suite 'mean'"),
+        ({"metric": "token_f1", "data": MEAN}, "data set 'mean'"),
     ],
 )
 def test_requirements_on_nothing_are_refused(fields, message):
     with pytest.raises(UsageError, match=message):
-        check_requirements_known([RequirementSection(min=0.1, **fields)], ["blend"], ["pub"])
+        check_requirements_known([RequirementSection(min=0.1, **fields)], EVALUATED)
+
+
+EVALUATED = Evaluated(["pub"], ["blend", "uniform"], "blend", ["plain"])
+
+
+def test_requirements_on_suites_and_explanations_are_known():
+    fields = [{"metric": "suite_hateful", "data": "plain"}, {"metric": "iou_f1", "data": "pub"}]
+    asked = [RequirementSection(min=0.1, **each) for each in fields]
+    check_requirements_known(asked, EVALUATED)
+    with pytest.raises(UsageError, match="this run has none"):
+        check_requirements_known(asked[1:], replace(EVALUATED, has_explanations=False))
+    with pytest.raises(UsageError) as caught:
+        check_requirements_known([RequirementSection(metric="tokn_f1", data="pub", min=0.1)], EVALUATED)
+    assert caught.value.hint == "did you mean 'token_f1'?"
 
 
 def test_metric_names_are_suggested():

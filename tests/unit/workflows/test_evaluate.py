@@ -265,6 +265,28 @@ def test_requirements_and_regressions(recipe, registry, run):
     assert not evaluate(recipe, registry, engine=WordEngine(), against=Regression(before, 0.0)).failed
 
 
+def requiring(recipe, *asked, **fields):
+    section = recipe.eval.model_dump() | {"requirements": asked} | fields
+    return Recipe.model_validate(recipe.model_dump() | {"eval": section})
+
+
+def test_requirements_on_suites_and_explanations(recipe, registry):
+    asked = (
+        {"metric": "suite_flip_rate", "data": "plain", "max": 0.0},
+        {"metric": "suite_hateful", "data": "plain", "min": 0.999},
+        {"metric": "parse_rate", "data": "boards", "min": 1.0},
+    )
+    narrowed = requiring(recipe, *asked, explained_posts=5, strategies=("blend",))
+    got = evaluate(narrowed, registry, engine=WordEngine())
+    assert [(o.metric, o.holds) for o in got.outcomes] == [
+        ("suite_flip_rate", True),
+        ("suite_hateful", False),  # the invented engine knows no hostile word of the suite
+        ("parse_rate", True),
+    ]
+    # Explanations are judged where a requirement is about them, and nowhere else.
+    assert set(got.explanations) == {"boards"}
+
+
 def test_saved_run_of_other_things_holds_nothing(recipe, registry, run):
     before = SavedRun.of(replace(run, results={"full": run.results["blend"]}), "old.json")
     with pytest.raises(DataError, match="shares no strategy"):
@@ -380,6 +402,11 @@ def test_gate_runs_what_requirements_name(recipe):
     assert (gated.eval.baseline, gated.eval.suites, left_out) == (False, (), 0)
     gated, _ = narrow(asking(boards, boards | {"data": "mean", "strategy": "tf-idf"}), Narrowing(gate=True))
     assert (gated.eval.strategies, gated.eval.datasets, gated.eval.baseline) == (("blend",), (), True)
+    suite = {"metric": "suite_hateful", "data": "plain", "min": 0.1}
+    gated, _ = narrow(asking(boards, suite), Narrowing(gate=True))
+    assert (gated.eval.datasets, gated.eval.suites) == (("boards",), ("plain",))
+    assert narrow(asking(suite), Narrowing(suites=("./mine.csv",)))[1] == 1
+    assert narrow(asking(suite), Narrowing(datasets=("talk",)))[1] == 0
     with pytest.raises(UsageError, match="no requirements"):
         narrow(recipe, Narrowing(gate=True))
 
