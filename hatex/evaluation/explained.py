@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
@@ -27,10 +26,8 @@ from hatex.evaluation.rationales import (
     token_f1,
     word_weights,
 )
+from hatex.explanation.compose import likely_groups
 from hatex.types import LABELS, Example, Explanation, Verdict
-
-GROUP_THRESHOLD: Final = 0.5
-"""Probability from which an affected group counts as named."""
 
 Score = Callable[[Sequence[str], Gates], Array]
 """Texts and gate weights to P(label), shapes (n,), (n, adapters), (n, labels)."""
@@ -64,7 +61,7 @@ def _agreement(posts: ExplainedPosts, bootstrap: Bootstrap) -> dict[str, Estimat
     if not chosen:
         why = Estimate.missing("no post has words that people marked")
         return dict.fromkeys(("token_f1", "iou_f1", "rationale_auprc"), why)
-    marked = [mark_post(posts.examples[i], posts.verdicts[i].explanation) for i in chosen]
+    marked = [_mark(posts.examples[i], posts.verdicts[i]) for i in chosen]
     clusters = cluster_numbers([posts.examples[i].group for i in chosen])
     areas = [rationale_auprc(post) for post in marked]
     ranked = [i for i, area in enumerate(areas) if area is not None]
@@ -83,17 +80,23 @@ def _mean(values: Sequence[float], clusters: Ints, bootstrap: Bootstrap) -> Esti
     return bootstrap.estimate(lambda weights: weighted_mean(array, weights), compact, "rationales")
 
 
-def mark_post(example: Example, explanation: Explanation | None) -> MarkedPost:
+def _mark(example: Example, verdict: Verdict) -> MarkedPost:
+    return mark_post(example, verdict.explanation, is_neutral=verdict.label == "neutral")
+
+
+def mark_post(example: Example, explanation: Explanation | None, *, is_neutral: bool = False) -> MarkedPost:
     """Words as people and the explanation marked them.
 
-    The order of words is that of the model's own word weights where it has them, else of its evidence.
+    The order of words is that of the model's own word weights where it has them, else of its evidence: what
+    speaks for a harmful label, or against a neutral one.
     """
     words = find_words(example.text)
     gold = majority_mask(words, example.rationales)
     if explanation is None:
         return MarkedPost(gold, np.zeros(len(words), dtype=bool))
     spans = [(word.start, word.end) for word in explanation.harmful_words]
-    weighed = [(e.start, e.end, max(0.0, e.weight)) for e in explanation.evidence]
+    sign = -1 if is_neutral else 1
+    weighed = [(e.start, e.end, max(0.0, sign * e.weight)) for e in explanation.evidence]
     if explanation.word_weights:
         shown = PostView.of(example.text).spans
         # A post cut to the context has weights for the words that were shown.
@@ -141,6 +144,6 @@ def _groups(posts: ExplainedPosts, bootstrap: Bootstrap) -> dict[str, Estimate]:
     for i in chosen:
         explanation = posts.verdicts[i].explanation
         groups = explanation.affected_groups if explanation else ()
-        predicted = frozenset(group.name for group in groups if group.probability >= GROUP_THRESHOLD)
+        predicted = frozenset(group.name for group in likely_groups(groups))
         named.append(NamedGroups(frozenset(posts.examples[i].targets) & closed, predicted))
     return group_f1(named, cluster_numbers([posts.examples[i].group for i in chosen]), bootstrap)

@@ -143,6 +143,9 @@ def _flips(cases: Sequence[Case], flagged: Sequence[bool], bootstrap: Bootstrap)
     rates = np.array(flip_rate(list(variants.values())))
     if not len(rates):
         return Estimate.missing("no template has two targets")
+    if np.isin(rates, (0, 1)).all():
+        # Resampling templates that all come out alike would claim certainty.
+        return proportion(rates == 1, bootstrap.confidence)
 
     def mean(weights: Array) -> Array:
         return weighted_mean(rates, weights)

@@ -20,6 +20,9 @@ SURE: Final = 0.75
 NOTABLE: Final = 0.05
 """Evidence below this many points of probability is not worth a sentence."""
 
+LIKELY: Final = 0.5
+"""Sentences speak of a group from this probability on; the list of affected groups holds less likely ones too."""
+
 _SUMMARIES: Final[Mapping[tuple[Label, bool], tuple[str, ...]]] = {
     ("hate", True): (
         "The post {would} read as hateful towards {groups}.",
@@ -94,6 +97,7 @@ def compose(
     choose = random.Random(sha256(text.encode("utf-8", "surrogatepass")).digest())
     best = max(range(len(LABELS)), key=lambda i: probabilities[i])
     label, probability = LABELS[best], float(probabilities[best])
+    groups = likely_groups(groups)
     named = bool(groups) and label != "neutral"
     summary = choose.choice(_SUMMARIES[label, named]).format(
         would="is likely to" if probability >= SURE else "may",
@@ -106,6 +110,11 @@ def compose(
         harm = _harm(choose, label, groups, words)
     support = _support(choose, label, probability, evidence)
     return summary, " ".join(part for part in (harm, support) if part)
+
+
+def likely_groups(groups: Sequence[AffectedGroup]) -> list[AffectedGroup]:
+    """The groups that are at least as likely affected as not."""
+    return [group for group in groups if group.probability >= LIKELY]
 
 
 def _harm(

@@ -35,6 +35,13 @@ def test_words_are_marked_and_ordered_by_evidence(example):
     assert got.weights.tolist() == [0, 0, 0.4, 0, 0]  # evidence against the label does not point at harm
 
 
+def test_what_speaks_against_neutral_points_at_harm(example):
+    start = TEXT.index("useless")
+    evidence = (Evidence("useless", start, start + 7, -0.4), Evidence("You", 0, 3, 0.2))
+    got = mark_post(example, explanation(evidence=evidence), is_neutral=True)
+    assert got.weights.tolist() == [0, 0, 0.4, 0, 0]
+
+
 def test_the_models_own_word_weights_come_first(example):
     weights = (0.1, 0.2, 0.3, 0.4, 0.5)
     got = mark_post(example, explanation(word_weights=weights))

@@ -57,6 +57,16 @@ def test_judged_by_hand(tmp_path):
         judge_suite(suite, "blend", np.zeros(2), FEW)
 
 
+def test_no_flip_in_two_templates_is_not_certainty(tmp_path):
+    rows = [
+        ["praise", f"{t}{g}", f"kind {t} {g}", "non-hateful", g, t] for t in ("t1", "t2") for g in ("A", "B")
+    ]
+    flips = judge_suite(read_suite(write(tmp_path / "s.csv", *rows)), "blend", np.zeros(4), FEW).flip_rate
+    z = 1.959963984540054
+    assert (flips.value, flips.n) == (0.0, 2)
+    assert flips.high == pytest.approx(z * z / (2 + z * z), abs=1e-9)
+
+
 def test_wilson_interval_by_hand(tmp_path):
     rows = [["praise", str(i), f"kind words {i}", "non-hateful", "", ""] for i in range(4)]
     result = judge_suite(read_suite(write(tmp_path / "s.csv", *rows)), "blend", np.zeros(4), FEW)
