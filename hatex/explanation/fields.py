@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hatex.data.prompts import PostView
 from hatex.explanation.answer import parse_answer, runs_of
+from hatex.explanation.compose import likely_groups
 from hatex.explanation.grammar import AnswerGrammar
 from hatex.explanation.inclusion import inclusion_probabilities
 from hatex.types import AffectedGroup, HarmfulWord
@@ -32,7 +33,8 @@ def read_fields(grammar: AnswerGrammar, row_id: int, text: str, view: PostView) 
     of_words = inclusion_probabilities(grammar, row_id, answer, "words", view.words)
     groups = tuple(AffectedGroup(grammar.groups[i], float(of_groups[i])) for i in answer.indices("targets"))
     weights = tuple(float(w) for w in of_words)
-    only_group = groups[0].name if len(groups) == 1 else None
+    likely = likely_groups(groups)
+    only_group = likely[0].name if len(groups) == len(likely) == 1 else None
     words = quote_words(text, view, answer.indices("words"), weights, only_group)
     return Fields(groups, words, weights, answer.texts.get("summary"), answer.texts.get("reason"))
 
@@ -42,7 +44,8 @@ def quote_words(
 ) -> tuple[HarmfulWord, ...]:
     """One `HarmfulWord` a run of neighbouring words; its weight is the mean of its words' weights.
 
-    Words are directed at `group` where the post has one affected group; with several it is not known which.
+    Words are directed at `group` where the post has one affected group and that is likely; with several it is
+    not known which.
     """
     quoted = []
     for first, last in runs_of(indices):

@@ -128,3 +128,10 @@ def test_shares_in_words_are_near_the_share(share: float) -> None:
     found = re.search(r"(\d+) in (\d+)", said)
     near = int(found[1]) / int(found[2]) if found else {"h": 0.0, "n": 1.0, "a": 0.5}[said[0]]
     assert abs(near - share) <= 0.066
+
+
+def test_a_group_that_is_unlikely_gets_no_sentence() -> None:
+    said = " ".join(compose("text", PROBABILITIES["offensive"], [AffectedGroup("Women", 0.3)], (), ()))
+    assert "women" not in said.lower()
+    said = " ".join(compose("text", PROBABILITIES["offensive"], [AffectedGroup("Women", 0.5)], (), ()))
+    assert "women" in said.lower()
