@@ -12,7 +12,7 @@ from hatex.errors import ModelError, RegistryError
 from hatex.registry.adapters import load_adapter
 from hatex.registry.files import hash_file
 from hatex.registry.hub import card_licence
-from hatex.registry.names import KINDS
+from hatex.registry.names import KINDS, check_name
 from hatex.registry.peft_config import CONFIG, WEIGHTS
 from hatex.registry.router_file import ROUTER_WEIGHTS, load_router_tensors
 from hatex.registry.shapes import check_shapes
@@ -77,8 +77,13 @@ def import_router(
     The encoder's hash is recorded where the registry has that encoder. Raises `ModelError` for weights that
     are not a router's or do not fit the encoder.
     """
+    for adapter in adapters:
+        check_name(adapter, what="adapter name")
+    check_name(encoder, what="encoder name")
+    if len(set(adapters)) != len(adapters):
+        raise ModelError("an adapter is named for two classes", where=str(file))
     tensors = load_router_tensors(file)
-    if len(adapters) != tensors["output.bias"].shape[0] or len(set(adapters)) != len(adapters):
+    if len(adapters) != tensors["output.bias"].shape[0]:
         raise ModelError(
             f"the router has {tensors['output.bias'].shape[0]} classes, {len(adapters)} adapters are named",
             where=str(file),
@@ -118,7 +123,7 @@ def import_encoder(
         raise ModelError(
             "hatex embeds posts by mean pooling; this encoder pools otherwise", where=str(pooling)
         )
-    load_tensors(folder / "model.safetensors")
+    load_tensors(folder / "model.safetensors", buffers=True)
     fields = {"source": dict(source), "licence": licence or card_licence(folder)}
     with registry.publish("encoder", name, manifest_fields=fields, replace=replace) as target:
         for file in ENCODER_FILES:

@@ -16,7 +16,7 @@ from hatex.registry.imports import (
     import_registry,
     import_router,
 )
-from hatex.registry.manifest import load_manifest
+from hatex.registry.manifest import Manifest, load_manifest
 from hatex.registry.names import FOLDERS
 from hatex.registry.peft_config import CONFIG
 from hatex.registry.store import Artefact, Registry
@@ -61,6 +61,7 @@ def _import_path(
     default_name: str | None = None,
 ) -> list[Artefact]:
     if path.is_dir() and any((path / folder).is_dir() for folder in FOLDERS.values()):
+        _refuse_options(options, path.name)
         return import_registry(registry, path, replace=options.replace)
     if (path / MANIFEST).is_file():
         return [_import_one(registry, path, options)]
@@ -92,6 +93,19 @@ def _import_path(
     )
 
 
+def _refuse_options(options: ImportOptions, where: str, manifest: Manifest | None = None) -> None:
+    """Artefacts of another registry keep what their manifests say of them: other wishes are refused."""
+    wishes = {name: getattr(options, name) for name in ("name", "base", "classes", "encoder", "licence")}
+    if named := [
+        f"--{name}" for name, wish in wishes.items() if wish and wish != getattr(manifest, name, None)
+    ]:
+        raise UsageError(
+            f"artefacts of a registry come in as they are, without {', '.join(named)}",
+            where=where,
+            hint="leave it out, or import the adapter from a folder without manifest.yaml",
+        )
+
+
 def _refuse_links(folder: Path) -> None:
     """A link in a foreign folder could pull a private file into an artefact that is shared later."""
     for path in folder.rglob("*"):
@@ -104,6 +118,7 @@ def _refuse_links(folder: Path) -> None:
 def _import_one(registry: Registry, path: Path, options: ImportOptions) -> Artefact:
     """One artefact folder of another registry, whose root is known from its manifest."""
     manifest = load_manifest(path)
+    _refuse_options(options, path.name, manifest)
     root = path.parents[2 if manifest.kind == "adapter" else 1]
     theirs = Registry(root)
     artefact = theirs.find(manifest.kind, manifest.name, manifest.base)

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, in fp16, bf16 or fp32 as stored.
+def load_tensors(path: Path, *, buffers: bool = False) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, in fp16, bf16 or fp32 as stored; with `buffers` also 64-bit integers,
+    which older sentence encoders hold (`embeddings.position_ids`).
 
     Raises `ModelError` for a missing file, a header that does not fit the file (offsets past its end, claimed
     sizes), other element types, and NaN or infinite values.
@@ -29,6 +30,8 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"not a valid safetensors file ({error})", where=str(path)) from error
     for key, tensor in tensors.items():
+        if buffers and tensor.dtype == torch.int64:
+            continue
         if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32):
             raise ModelError(f"{key} is stored as {tensor.dtype}, not as floating point", where=str(path))
         if not bool(torch.isfinite(tensor).all()):

@@ -263,8 +263,15 @@ def test_router_imports_need_classes_that_match(registry, tmp_path):
     torch.save(router_state(), tmp_path / "r.pth")
     with pytest.raises(UsageError, match="--classes"):
         import_source(registry, str(tmp_path / "r.pth"), ImportOptions())
-    with pytest.raises(ModelError, match="3 classes, 2 adapters"):
-        import_source(registry, str(tmp_path / "r.pth"), ImportOptions(classes=("a", "b"), encoder="mini"))
+    for classes, encoder, reason in (
+        (("a", "b"), "mini", "3 classes, 2 adapters"),
+        (("a", "b", "b"), "mini", "named for two classes"),
+        (("a", "../b", "c"), "mini", "not a valid adapter name"),
+        (("a", "b", "c"), "../mini", "not a valid encoder name"),
+    ):
+        with pytest.raises(HatexError, match=reason):
+            import_source(registry, str(tmp_path / "r.pth"), ImportOptions(classes=classes, encoder=encoder))
+    assert registry.list() == ()
 
 
 @pytest.mark.data
@@ -287,6 +294,30 @@ def test_encoders_that_hatex_would_compute_wrongly_are_refused(registry, tmp_pat
     with pytest.raises(ModelError, match=reason):
         import_source(registry, str(encoder_folder(tmp_path / "e", **settings)), ImportOptions())
     assert registry.list() == ()
+
+
+def test_an_encoder_may_hold_positions_as_integers_but_no_nan(registry, tmp_path):
+    folder = encoder_folder(tmp_path / "e")
+    weights = {"embeddings.weight": torch.randn(8, 384), "embeddings.position_ids": torch.arange(512)}
+    save_file(weights, folder / "model.safetensors")
+    [found] = import_source(registry, str(folder), ImportOptions(name="mini"))
+    assert found.ref == "encoder:mini"
+    weights["embeddings.weight"][0, 0] = float("nan")
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ModelError, match="NaN"):
+        import_source(registry, str(folder), ImportOptions(name="other"))
+
+
+def test_artefacts_of_another_registry_keep_their_names(registry, tmp_path):
+    theirs = Registry(tmp_path / "theirs")
+    import_source(theirs, str(peft_folder(tmp_path / "mine")), ImportOptions(base="tiny"))
+    for source in (theirs.root, theirs.find("adapter", "mine").path):
+        with pytest.raises(UsageError, match="without --name"):
+            import_source(registry, str(source), ImportOptions(name="other"))
+    assert registry.list() == ()
+    own = ImportOptions(name="mine", base="tiny")
+    [found] = import_source(registry, str(theirs.find("adapter", "mine").path), own)
+    assert found.ref == "adapter:tiny/mine"
 
 
 def test_another_registry_comes_in_whole_or_not_at_all(registry, tmp_path):
