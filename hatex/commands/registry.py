@@ -21,7 +21,7 @@ from hatex.commands.options import (
 if TYPE_CHECKING:
     from hatex.registry import Kind
 
-app = typer.Typer(add_completion=False, rich_markup_mode="rich", no_args_is_help=True)
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 RefArgument = Annotated[
     str, typer.Argument(metavar="ARTEFACT", help="adapter:BASE/NAME, router:NAME, or a name only one has.")

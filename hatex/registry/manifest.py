@@ -113,7 +113,9 @@ def load_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if path.is_symlink() or not path.is_file():
         raise IntegrityError(
-            f"no {MANIFEST}: not an artefact, or one that was copied half", where=str(folder)
+            f"no {MANIFEST}: not an artefact, or one that was copied half",
+            where=str(folder),
+            hint="copy it again whole, or delete the folder",
         )
     if path.stat().st_size > _MAX_BYTES:
         raise IntegrityError("the manifest is too large to be one", where=str(path))

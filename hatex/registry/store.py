@@ -300,6 +300,8 @@ def _needs(other: Artefact, artefact: Artefact) -> bool:
 def open_registry(directory: Path | None = None) -> Registry:
     """The registry at `directory`, else `$HATEX_HOME`, else the platform's user data folder; need not exist
     yet.
+
+    Raises `RegistryError` where something else than a folder is there.
     """
     if directory is None:
         if home := os.environ.get("HATEX_HOME"):
@@ -308,4 +310,6 @@ def open_registry(directory: Path | None = None) -> Registry:
             from platformdirs import user_data_path
 
             directory = user_data_path("hatex")
+    if directory.exists() and not directory.is_dir():
+        raise RegistryError("a registry is a folder, this is none", where=str(directory))
     return Registry(directory.expanduser().resolve(), _BUNDLED)

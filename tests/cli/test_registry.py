@@ -87,10 +87,21 @@ def test_damage_is_shown_and_exits_with_1(home, mine, capsys):
     assert row["state"].startswith("damaged: missing files")
 
 
+def test_a_half_copied_folder_says_what_to_do_and_a_file_is_no_registry(home, capsys):
+    (home / "adapters" / "tiny" / "half").mkdir(parents=True)
+    error = run_json(capsys, "show", "adapter:tiny/half", code=1)["error"]
+    assert error["kind"] == "integrity"
+    assert "delete the folder" in error["hint"]
+    (home / "file").touch()
+    error = run_json(capsys, "list", "--registry", str(home / "file"), code=1)["error"]
+    assert "a registry is a folder" in error["message"]
+
+
 @pytest.mark.usefixtures("home")
 @pytest.mark.parametrize(
     ("arguments", "code", "kind"),
     [
+        ([], 2, "usage"),
         (["show", "absent"], 1, "registry"),
         (["show", "shop:absent"], 1, "registry"),
         (["show", "../../etc"], 1, "registry"),
