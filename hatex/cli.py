@@ -102,8 +102,8 @@ def root(
       hatex route posts.jsonl > answers.jsonl
       hatex eval starter
 
-    stdout is data, stderr is everything else. Every command takes --json and --quiet; hatex COMMAND --help
-    teaches it with an example.
+    stdout is data, stderr is everything else. Every command takes --json and
+    --quiet; hatex COMMAND --help teaches it with an example.
     """
     del version
 
@@ -120,6 +120,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run(arguments)
             sys.stdout.flush()
         except BrokenPipeError:
+            raise
+        except SystemExit as leaving:  # what Rich makes of a reader that has left
+            if isinstance(leaving.__context__, BrokenPipeError):
+                return 0
             raise
         except (Exception, KeyboardInterrupt) as error:
             return report(error, as_json=as_json)

@@ -160,9 +160,10 @@ def test_recipe_schema_is_json(capfd: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capfd.readouterr().out)["$schema"].startswith("https://json-schema.org/")
 
 
-def test_a_closed_pipe_ends_quietly() -> None:
+@pytest.mark.parametrize("words", [["recipe", "schema"], ["registry", "list"], ["--help"]], ids=" ".join)
+def test_a_closed_pipe_ends_quietly(words: list[str]) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "hatex", "recipe", "schema"],
+        [sys.executable, "-m", "hatex", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
