@@ -103,6 +103,8 @@ def _weights(pairs: list[str] | None) -> dict[str, float] | None:
     weights = {}
     for pair in pairs or ():
         name, _, number = pair.rpartition("=")
+        if name in weights:
+            raise UsageError(f"{name} has two weights", where="--weight", hint="name every adapter once")
         try:
             weights[name] = float(number)
         except ValueError:
@@ -128,6 +130,8 @@ def _with_options(recipe: Recipe, options: dict[str, Any]) -> Recipe:
         section = MergeSection.model_validate(written | options)
     except ValidationError as error:
         first = error.errors()[0]
-        option = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else None
-        raise UsageError(first["msg"], where=option, hint="see `hatex merge --help`") from error
+        key = str(first["loc"][0]) if first["loc"] else None
+        option = key and "--" + {"weights": "weight"}.get(key, key).replace("_", "-")
+        message = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+        raise UsageError(message, where=option, hint="see `hatex merge --help`") from error
     return recipe.model_copy(update={"merge": section})

@@ -134,7 +134,9 @@ def _find_parents(run: _Run, weights: Mapping[str, float]) -> list[Artefact]:
         if known.name == base:
             for parent in parents:
                 check_adapter_fits(known.manifest, parent.manifest)
-    if len(identities := {parent.manifest.base_identity for parent in parents}) > 1:
+    # Imported adapters are bound to a name alone.
+    identities = {parent.manifest.base_identity for parent in parents} - {None}
+    if len(identities) > 1:
         raise RegistryError(
             f"these adapters are bound to {len(identities)} different bases",
             hint="merge adapters of one base",

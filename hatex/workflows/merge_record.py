@@ -21,8 +21,10 @@ def merge_fields(
     metrics = {"relative_error": report.relative_error, "energy": report.energy}
     if macro_f1 is not None:
         metrics["macro_f1"] = macro_f1
+    identities = [parent.manifest.base_identity for parent in parents if parent.manifest.base_identity]
     return {
-        "base_identity": parents[0].manifest.base_identity,
+        # Of parents that only name their base and one that is bound to it, the stricter binding counts.
+        "base_identity": identities[0] if identities else None,
         "source": {
             "merge": recipe.name,
             "method": report.method,

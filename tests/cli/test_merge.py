@@ -175,6 +175,8 @@ def test_a_table_for_a_person(options, tmp_path, capsys):
         ((), 2, "no section merge"),
         (("--name", "mix", "-w", "one"), 2, "is not NAME=WEIGHT"),
         (("--name", "mix", "-w", "one=much"), 2, "is not NAME=WEIGHT"),
+        (("--name", "mix", "-w", "one=1", "-w", "one=2"), 2, "one has two weights"),
+        (("--name", "mix", "-w", "one=nan"), 2, "it should be a finite number"),
         (("--name", "mix", "-w", "absent=1"), 1, "no adapter:tiny/absent"),
         (("--name", "one", *WEIGHTS), 2, "is an adapter of this recipe"),
         (("--name", "../mix", *WEIGHTS), 1, "not a valid"),
@@ -182,7 +184,7 @@ def test_a_table_for_a_person(options, tmp_path, capsys):
         (("--name", "mix", *WEIGHTS, "--gates-from", "x"), 2, "excludes"),
         (("--name", "mix", "--gates-from", "nowhere"), 2, "no such file"),
         (("--name", "mix", "--optimise", "macro_f1"), 2, "need data"),
-        (("--name", "mix", *WEIGHTS, "--method", "average"), 2, "Input should be"),
+        (("--name", "mix", *WEIGHTS, "--method", "average"), 2, "it should be"),
         (("--name", "mix", *WEIGHTS, "--rank", "2"), 2, "no choice of rank"),
         (("--name", "mix", *WEIGHTS, "--export", "peft"), 2, "needs output"),
         (("--name", "mix", *WEIGHTS, "--data", "nowhere"), 1, "no prepared examples"),
@@ -212,6 +214,19 @@ def test_adapters_of_different_bases_do_not_merge(options, registry, capsys):
     (stray.path / "manifest.yaml").write_text(text.replace(identity, "sha256:" + "0" * 64 + "+nf4-double-64"))
     error = run(capsys, "--name", "mix", *WEIGHTS, *options, code=1)["error"]
     assert "does not fit base 'tiny'" in error["message"]
+
+
+def test_an_imported_adapter_merges_with_one_that_was_trained_here(options, registry, tmp_path, capsys):
+    one = registry.find("adapter", "one", "tiny")
+    (tmp_path / "foreign").mkdir()
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copy(one.path / file, tmp_path / "foreign")
+    home = ("--registry", str(registry.root))
+    assert main(["registry", "import", str(tmp_path / "foreign"), "--base", "tiny", *home]) == 0
+    capsys.readouterr()
+    run(capsys, "--name", "mix", "-w", "foreign=0.5", "-w", "two=0.5", *options)
+    # Of two bindings the stricter one counts.
+    assert registry.find("adapter", "mix", "tiny").manifest.base_identity == one.manifest.base_identity
 
 
 def test_an_export_that_answers_otherwise_is_not_announced(tiny, tmp_path):
