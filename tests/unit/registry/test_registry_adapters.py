@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+import hatex
 from hatex.errors import IntegrityError, ModelError
 from hatex.registry import Registry
 from hatex.registry.adapters import LoraAdapter, LoraUpdate, load_adapter, save_adapter
@@ -120,6 +122,24 @@ def test_the_folder_keeps_to_the_file_rules_of_vllm(tmp_path):
         assert stem.rsplit(".", 1)[1] in leaves
         assert side in {"lora_A", "lora_B"}
         assert last == "weight"
+
+
+def test_the_adapters_that_ship_keep_to_the_file_rules_of_vllm():
+    """Its LoRA loader reads one rank and one alpha for all modules, and knows neither patterns nor whole modules."""
+    folders = sorted((Path(hatex.__file__).parent / "starter" / "adapters").glob("*/*"))
+    assert folders
+    for folder in folders:
+        config = json.loads((folder / "adapter_config.json").read_text())
+        assert (config["peft_type"], config["bias"], config["use_dora"]) == ("LORA", "none", False)
+        refused = ("rank_pattern", "alpha_pattern", "modules_to_save")
+        assert not any(config[key] for key in refused)
+        assert isinstance(config["lora_alpha"], int)
+        with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+            keys = set(file.keys())
+            ranks = {file.get_slice(key).get_shape()[0] for key in keys if "lora_A" in key}
+        assert ranks == {config["r"]}
+        leaves = {key.rsplit(".", 3)[1] for key in keys}
+        assert leaves == set(config["target_modules"])
 
 
 @pytest.mark.parametrize(
