@@ -23,6 +23,7 @@ from hatex.render.explain_parts import (
     LEVEL_MARKS,
     LEVEL_NAMES,
     change_line,
+    groups_heading,
     is_right_to_left,
     probability_rows,
     ranked_evidence,
@@ -159,7 +160,7 @@ def _why(explanation: Explanation) -> Group:
     groups = ", ".join(f"{shown(g.name)} ({percent(g.probability)})" for g in explanation.affected_groups)
     lines = [Text(shown(explanation.summary)), Text(shown(explanation.reason))]
     if groups:
-        lines.insert(1, Text.assemble(("Affected groups: ", "bold"), groups))
+        lines.insert(1, Text.assemble((f"{groups_heading(explanation.affected_groups)}: ", "bold"), groups))
     directed = [word for word in explanation.harmful_words if word.group is not None]
     if directed and len(explanation.affected_groups) > 1:
         said = ", ".join(f"“{shown(word.text)}” at {word.group}" for word in directed)

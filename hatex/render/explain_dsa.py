@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from hatex.errors import UsageError
-from hatex.explanation.compose import describe_split
+from hatex.explanation.compose import describe_split, likely_groups
 from hatex.explanation.report import PostReport
 from hatex.explanation.wording import join_words, percent
 from hatex.recipe.explain import StatementSection
@@ -84,8 +84,8 @@ def describe_facts(report: PostReport) -> str:
         f"Expected agreement of readers: {split}.",
         f"The classifier's recommendation was: {verdict.decision}.",
     ]
-    if explanation.affected_groups:
-        sentences.append(f"Groups affected: {join_words([g.name for g in explanation.affected_groups])}.")
+    if likely := likely_groups(explanation.affected_groups):
+        sentences.append(f"Groups affected: {join_words([group.name for group in likely])}.")
     marked = len(explanation.harmful_words)
     if marked:
         sentences.append(

@@ -13,6 +13,7 @@ from hatex.render.explain_parts import (
     LEVEL_MARKS,
     LEVEL_NAMES,
     change_line,
+    groups_heading,
     probability_rows,
     ranked_evidence,
     segments,
@@ -140,7 +141,7 @@ def _why(explanation: Explanation) -> list[str]:
     groups = ", ".join(f"{escape(g.name)} ({percent(g.probability)})" for g in explanation.affected_groups)
     lines = [f"<p>{escape(explanation.summary)}</p>", f"<p>{escape(explanation.reason)}</p>"]
     if groups:
-        lines.insert(1, f"<p>Affected groups: {groups}</p>")
+        lines.insert(1, f"<p>{groups_heading(explanation.affected_groups)}: {groups}</p>")
     return lines
 
 

@@ -11,6 +11,7 @@ from hatex.explanation.wording import percent
 from hatex.render.explain_parts import (
     LEVEL_MARKS,
     change_line,
+    groups_heading,
     probability_rows,
     ranked_evidence,
     segments,
@@ -101,7 +102,7 @@ def _why(explanation: Explanation) -> list[str]:
     blocks = [escape(explanation.summary), escape(explanation.reason)]
     groups = ", ".join(f"{escape(g.name)} ({percent(g.probability)})" for g in explanation.affected_groups)
     if groups:
-        blocks.insert(1, f"**Affected groups:** {groups}")
+        blocks.insert(1, f"**{groups_heading(explanation.affected_groups)}:** {groups}")
     return blocks
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from hatex.explanation.compose import describe_change, describe_split
+from hatex.explanation.compose import describe_change, describe_split, likely_groups
 from hatex.explanation.report import PostReport
 from hatex.explanation.wording import percent
-from hatex.types import LABELS, Evidence, HarmfulWord, Label
+from hatex.types import LABELS, AffectedGroup, Evidence, HarmfulWord, Label
 
 LEVEL_MARKS: Final = ("¹", "²", "³")
 LEVEL_NAMES: Final = ("slightly", "clearly", "strongly")
@@ -20,6 +20,11 @@ MAX_AGAINST: Final = 3
 _FORMATTERS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Bidirectional embeddings, overrides and isolates: left open, they would turn what stands around the post.
 """
+
+
+def groups_heading(groups: Sequence[AffectedGroup]) -> str:
+    """What stands before the list of groups; sentences pass over a list that holds no likely one."""
+    return "Affected groups" if likely_groups(groups) else "Affected groups (none of them likely)"
 
 
 @dataclass(frozen=True, slots=True)

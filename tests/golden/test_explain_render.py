@@ -266,3 +266,16 @@ def test_the_schema_refuses(club: PostReport, key: str, value: str) -> None:
     statement = build_statement(club, StatementSection(), date(2026, 3, 1))
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**statement, key: value}, statement_schema())
+
+
+def test_a_group_that_is_unlikely_is_said_to_be(club: PostReport) -> None:
+    groups = (AffectedGroup("Older people", 0.3),)
+    report = replace(
+        club, verdict=replace(club.verdict, explanation=replace(club.explanation, affected_groups=groups))
+    )
+    out = StringIO()
+    Console(file=out, width=80).print(render_explanation(report))
+    for page in (out.getvalue(), render_html([report]), render_markdown([report])):
+        assert "Affected groups (none of them likely)" in page
+    assert "Groups affected" not in describe_facts(report)
+    assert "Groups affected: Older people" in describe_facts(club)
