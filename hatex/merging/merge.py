@@ -47,7 +47,7 @@ class MergeReport:
     method: str
     rank: int
     size_bytes: int
-    """Of the weights in float32."""
+    """Of the weights in float32, as the registry stores them."""
     relative_error: float
     """Norm of the difference to the exact weighted sum, over the norm of that sum."""
     energy: float

@@ -194,12 +194,11 @@ def _publish(
 
     name, base = run.section.name, run.recipe.base.name
     fields = merge_fields(run.recipe, parents, weights, merged.report, macro_f1)
-    # An exact merge stays exact: its weights are in B, which bf16 would round.
-    dtype = torch.float32 if merged.report.method == "cat" else torch.bfloat16
     with run.registry.publish(
         "adapter", name, base=base, manifest_fields=fields, replace=run.replace
     ) as folder:
-        save_adapter(folder, merged.adapter, base_model=base, dtype=dtype)
+        # What is stored is what was measured; bf16 would round it.
+        save_adapter(folder, merged.adapter, base_model=base, dtype=torch.float32)
         (folder / "README.md").write_text(build_card(name, fields), encoding="utf-8")
     return run.registry.find("adapter", name, base)
 

@@ -92,7 +92,7 @@ def test_gates_of_a_file_of_posts_become_the_weights(options, tmp_path, capsys):
     assert sum(record["weights"].values()) == pytest.approx(1)
 
 
-def test_gates_of_prepared_data_and_methods_side_by_side(options, prepared, capsys):
+def test_gates_of_prepared_data_and_methods_side_by_side(options, registry, prepared, capsys):
     arguments = (
         "--name",
         "mix",
@@ -112,6 +112,8 @@ def test_gates_of_prepared_data_and_methods_side_by_side(options, prepared, caps
     assert rows["svd"]["registered"]
     assert rows["svd"]["rank"] == 3
     assert rows["svd"]["energy"] < 1
+    stored = load_adapter(registry.find("adapter", "mix", "tiny")).modules.values()
+    assert sum(x.nbytes for update in stored for x in (update.A, update.B)) == rows["svd"]["bytes"]
     assert rows["cat"]["relative_error"] < 1e-6 < rows["linear"]["relative_error"]
     assert rows["cat"]["macro_f1"] == pytest.approx(record["exact_macro_f1"])
     assert all(0 <= row["macro_f1"] <= 1 for row in rows.values())
