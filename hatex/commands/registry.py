@@ -109,8 +109,12 @@ def licences(
 
     console, store = build_console(as_json=as_json, quiet=quiet), build_registry(registry)
     loaded = build_recipe(recipe, overrides)
-    refs = [f"router:{loaded.router}", f"encoder:{loaded.encoder.name}", f"base:{loaded.base.name}"]
-    nodes = trace_all(store, [*(f"adapter:{loaded.base.name}/{name}" for name in loaded.adapters), *refs])
+    declared = {
+        f"encoder:{loaded.encoder.name}": loaded.encoder.source.licence,
+        f"base:{loaded.base.name}": loaded.base.source.licence,
+    }
+    adapters = [f"adapter:{loaded.base.name}/{name}" for name in loaded.adapters]
+    nodes = trace_all(store, [*adapters, f"router:{loaded.router}", *declared], declared)
     if as_json:
         console.json(licences_record(nodes))
     else:

@@ -4,7 +4,7 @@ same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,10 +24,12 @@ class Node:
     state: State
     artefact: Artefact | None
     parents: tuple[Node, ...] = ()
+    declared: str | None = None
+    """Licence that a recipe names, where there is no artefact yet that could."""
 
     @property
     def licence(self) -> str | None:
-        return None if self.artefact is None else self.artefact.manifest.licence
+        return self.declared if self.artefact is None else self.artefact.manifest.licence
 
     def walk(self) -> Iterator[Node]:
         """The node itself and all below it."""
@@ -41,20 +43,27 @@ def trace(registry: Registry, artefact: Artefact) -> Node:
     return _trace(registry, artefact, "same", (artefact.ref,))
 
 
-def trace_all(registry: Registry, refs: Sequence[str]) -> tuple[Node, ...]:
-    """The lineages of several references; those that are not in the registry are nodes of state `missing`."""
+def trace_all(
+    registry: Registry, refs: Sequence[str], declared: Mapping[str, str | None] | None = None
+) -> tuple[Node, ...]:
+    """The lineages of several references; those that are not in the registry are nodes of state `missing`, with
+    the licence that is `declared` for them, if any.
+    """
     nodes = []
     for ref in refs:
         try:
             nodes.append(trace(registry, registry.find_ref(ref)))
         except RegistryError:
-            nodes.append(Node(ref, "missing", None))
+            nodes.append(Node(ref, "missing", None, declared=(declared or {}).get(ref)))
     return tuple(nodes)
 
 
 def licences(*nodes: Node) -> dict[str, str | None]:
     """Licence of everything that lineages hold, by reference; None where nobody recorded one."""
-    return {each.ref: each.licence for node in nodes for each in node.walk()}
+    found: dict[str, str | None] = {}
+    for each in (each for node in nodes for each in node.walk()):
+        found[each.ref] = each.licence or found.get(each.ref)
+    return found
 
 
 def _trace(registry: Registry, artefact: Artefact, state: State, path: tuple[str, ...]) -> Node:

@@ -188,3 +188,10 @@ def test_licences_of_an_engine(tiny, capsys):
     assert record["licences"] == adapters | {"base:tiny": None, "encoder:tiny": None, "router:tiny": None}
     assert main(["registry", "licences", *options, "--set", "router=absent"]) == 0
     assert "router:absent  not in the registry yet" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("home")
+def test_before_models_are_fetched_their_licences_are_those_of_the_recipe(capsys):
+    record = run_json(capsys, "licences")
+    assert set(record["missing"]) == {"base:smollm2-135m-instruct", "encoder:all-minilm-l6-v2"}
+    assert {record["licences"][ref] for ref in record["missing"]} == {"Apache-2.0"}
