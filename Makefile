@@ -10,7 +10,7 @@ DEMO_POSTS := \
   "Your football club is a bunch of clueless donkeys, and so are its fans." \
   "Our new neighbours come from three continents and bake the best bread in town."
 
-.PHONY: install dev demo test check starter starter-report bench bench-7b clean
+.PHONY: install dev demo test check gate starter starter-report ablation bench bench-7b clean
 
 install: $(VENV)/.installed
 dev: $(VENV)/.dev
@@ -38,18 +38,30 @@ check: dev  ## Lint, types, layers.
 	$(BIN)/mypy hatex
 	$(BIN)/lint-imports
 
+gate: install  ## Hold the starter to its bounds (recipes/gate.yaml): `hatex eval gate` leaves with 3 where one falls.
+	@test -f build/starter/examples.parquet || $(BIN)/hatex prepare starter --only data
+	$(BIN)/hatex eval gate
+
 starter: dev  ## Train what ships in hatex/starter (about 90 minutes on 2 cores); resumes.
 	$(BIN)/hatex prepare starter --only data
 	$(BIN)/hatex train starter --resume --registry build/registry
 	rm -rf hatex/starter/adapters hatex/starter/routers
 	cp -r build/registry/adapters build/registry/routers hatex/starter/
 
-starter-report: install  ## Print the README's table again.
-	$(BIN)/hatex eval starter
+starter-report: install  ## Print the README's tables again.
+	$(BIN)/hatex eval starter --metric macro_f1 --metric auroc --metric soft_cross_entropy
+	$(BIN)/hatex eval unseen --metric auroc
+
+ablation: dev  ## What each ingredient of training is worth, on a small share of the rows (about 40 minutes).
+	$(BIN)/hatex prepare starter --only data
+	$(BIN)/python tests/bench/ablation.py
 
 bench: dev
 	$(BIN)/python tests/bench/help_time.py
 	$(BIN)/python tests/bench/merge_time.py
+	$(BIN)/python tests/bench/prepare_rows.py
+	$(BIN)/python tests/bench/explain_time.py
+	$(BIN)/python tests/bench/wrappers.py
 	$(BIN)/python tests/bench/engine.py
 
 bench-7b: dev
