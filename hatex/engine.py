@@ -379,14 +379,15 @@ def decide(probabilities: Mapping[Label, float], disagreement: float, policy: Po
 def load_engine(recipe: Recipe, registry: Registry, *, progress: Progress = NO_PROGRESS) -> Engine:
     """The engine of a recipe; fetches the base and the encoder if the registry does not have them yet.
 
-    Raises RegistryError for a missing artefact or an adapter of another base, ModelError for one that does not fit.
+    Raises RegistryError for a missing artefact or an adapter of another base, IntegrityError for a file that is not
+    what its manifest names, ModelError for an adapter that does not fit.
     """
     from hatex.routing.encoder import Encoder
     from hatex.routing.router import Router, load_calibration
 
-    artefact = registry.find("router", recipe.router)
+    artefact = registry.check(registry.find("router", recipe.router))
     router = Router.load(artefact.path, artefact.manifest.extra["adapters"])
-    found = ensure_encoder(recipe.encoder, registry, progress=progress)
+    found = registry.check(ensure_encoder(recipe.encoder, registry, progress=progress))
     encoder = Encoder.load(found.path, recipe.encoder.name, recipe.encoder.max_tokens)
     calibration = Calibration.from_record(load_calibration(artefact.path), recipe.adapters)
     engine = assemble(
@@ -417,7 +418,7 @@ def assemble(
             f"router {recipe.router} weighs {', '.join(missing)}, which the recipe's adapters lack",
             hint="add them to `adapters`, or name another router",
         )
-    base = ensure_base(recipe.base, registry, progress=progress)
+    base = registry.check(ensure_base(recipe.base, registry, progress=progress))
     adapters = [registry.find("adapter", name, base=base.name) for name in recipe.adapters]
     for artefact in adapters:
         check_adapter_fits(base.manifest, artefact.manifest)

@@ -37,15 +37,16 @@ def text_keys(text: str) -> frozenset[int]:
 def keys_of(cleaned: Edited) -> frozenset[int]:
     """Keys of a post; two posts that share one are the same but for form.
 
-    One key stands for its letters and digits without mentions, links and other masks; the others keep those, masked
-    and as they were: a copy without punctuation, whose mentions are no longer mentions, is found too.
+    One key stands for its letters and digits (marks on them left out, such as accents) without mentions, links and
+    other masks; the others keep those, masked and as they were: a copy without punctuation, whose mentions are no
+    longer mentions, is found too.
     """
-    bare = unicodedata.normalize("NFKC", cleaned.text).casefold()
+    bare = unicodedata.normalize("NFKD", cleaned.text).casefold()
     without_masks = _squeeze(_MASK_WORDS.sub(" ", bare))
     if not without_masks:
         return frozenset((key_of("text", bare),))
     as_it_was = clean(cleaned.original, ("entities",)).text
-    forms = {without_masks, _squeeze(bare), _squeeze(unicodedata.normalize("NFKC", as_it_was).casefold())}
+    forms = {without_masks, _squeeze(bare), _squeeze(unicodedata.normalize("NFKD", as_it_was).casefold())}
     return frozenset(key_of("text", form) for form in forms)
 
 
@@ -54,10 +55,10 @@ def _squeeze(text: str) -> str:
 
 
 class _Content(dict[str, bool]):
-    """Whether a character is a letter, a digit or a mark on one; filled on demand."""
+    """Whether a character is a letter or a digit; filled on demand."""
 
     def __missing__(self, char: str) -> bool:
-        self[char] = value = unicodedata.category(char)[0] in "LNM"
+        self[char] = value = unicodedata.category(char)[0] in "LN"
         return value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -226,3 +227,26 @@ def test_an_open_pipe_is_answered_line_by_line(tiny) -> None:
         assert line_within(2)["error"]["kind"] == "json"
         process.stdin.close()
         assert process.wait(30) == 4
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "routers/tiny/router.safetensors",
+        "routers/tiny/calibration.json",
+        "bases/tiny/model.safetensors",
+        "encoders/tiny/model.safetensors",
+        "adapters/tiny/one/adapter_model.safetensors",
+    ],
+)
+def test_a_file_that_changed_in_the_registry_is_refused(tiny, tmp_path, capfdbinary, file) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(tiny.registry, home)
+    data = bytearray((home / file).read_bytes())
+    data[-1] ^= 1
+    (home / file).write_bytes(data)
+    posts = write_posts(tmp_path / "posts.jsonl", POSTS[:2])
+    code, records, err = route(capfdbinary, str(posts), "--recipe", str(tiny.recipe), "--registry", str(home))
+    assert (code, records) == (1, [])
+    assert Path(file).name in err
+    assert "manifest" in err

@@ -1,5 +1,6 @@
 """Copies are found whatever their form; groups join through any chain; holdouts miss nothing above the threshold."""
 
+import unicodedata
 from pathlib import Path
 from random import Random
 
@@ -127,3 +128,13 @@ def test_holdout_files(tmp_path: Path) -> None:
         list(load_texts(tmp_path / "d.jsonl"))
     with pytest.raises(DataError, match="unknown kind"):
         list(load_texts(tmp_path / "e.docx"))
+
+
+@pytest.mark.parametrize(
+    "text", ["Café José naïve fans", "रेफ़री फिर अंधा था", "Cafe\u0301 Jose\u0301 naive fans"]
+)
+def test_a_copy_without_accents_and_vowel_signs_shares_a_key(text: str) -> None:
+    bare = "".join(char for char in text if char.isalnum() or char.isspace())
+    plain = "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
+    assert text_keys(text) & text_keys(bare)
+    assert text_keys(text) & text_keys(plain)

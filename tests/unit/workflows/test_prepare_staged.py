@@ -109,9 +109,6 @@ def test_official_dev_posts_all_stay(prepared: Prepared) -> None:
     assert abs(splits["tune"] - splits["report"]) < 40
 
 
-@pytest.mark.xfail(
-    reason="one of 150 posts in another form (jigsaw_balanced:1596) is not found yet", strict=False
-)
 def test_a_holdout_of_edited_training_posts(prepared: Prepared, tmp_path: Path) -> None:
     rng = Random(8)
     train = [x for x in iter_examples(prepared.folder, splits=["train"]) if len(x.text.split()) >= 8]
