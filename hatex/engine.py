@@ -17,12 +17,12 @@ from hatex.explanation.protocol import ExplainOptions
 from hatex.model.base import compute_dtype, ensure_base, ensure_encoder
 from hatex.model.policy import choose_compute
 from hatex.routing.calibration import Calibration
+from hatex.routing.policy import decide
 from hatex.routing.strategies import check_strategy, gate_weights
 from hatex.types import (
     LABELS,
     NO_PROGRESS,
     BlendSpace,
-    Decision,
     Explanation,
     Label,
     Policy,
@@ -330,12 +330,15 @@ class Engine:
             explanations = [*self.explain(texts, gates, probabilities, options)]
         model = self.model_id(strategy, space)
         return [
-            self._verdict(probabilities[i], gates[i], strategy, model, encoded[i].truncated, explanations[i])
-            for i in range(len(texts))
+            self._verdict(
+                text, probabilities[i], gates[i], strategy, model, encoded[i].truncated, explanations[i]
+            )
+            for i, text in enumerate(texts)
         ]
 
     def _verdict(
         self,
+        text: str,
         probabilities: NDArray[np.float64],
         gates: NDArray[np.float64],
         strategy: str,
@@ -353,6 +356,7 @@ class Engine:
             for name, weight in gates_by_name.items()
             if self.votes_per_post[name] >= VOTES_FOR_DISAGREEMENT
         )
+        decision, reasons = decide(text, by_label, disagreement, self.policy)
         return Verdict(
             label=LABELS[int(probabilities.argmax())],
             probabilities=by_label,
@@ -360,20 +364,12 @@ class Engine:
             strategy=strategy,
             disagreement=disagreement,
             disagreement_basis="votes" if from_votes >= 0.5 else "model",
-            decision=decide(by_label, disagreement, self.policy),
+            decision=decision,
+            reasons=reasons,
             model=model,
             truncated=truncated,
             explanation=explanation,
         )
-
-
-def decide(probabilities: Mapping[Label, float], disagreement: float, policy: Policy) -> Decision:
-    """`flag`, `review` or `allow`, as `types.Policy` says."""
-    if probabilities["hate"] >= policy.flag_hate:
-        return "flag"
-    if probabilities["neutral"] < policy.review_neutral or disagreement > policy.review_disagreement:
-        return "review"
-    return "allow"
 
 
 def load_engine(recipe: Recipe, registry: Registry, *, progress: Progress = NO_PROGRESS) -> Engine:

@@ -225,6 +225,8 @@ def verdict_fields(verdict: Verdict) -> dict[str, Any]:
     }
     if verdict.truncated:
         fields["truncated"] = True
+    if verdict.reasons:
+        fields["reasons"] = list(verdict.reasons)
     if verdict.explanation is not None:
         explanation = asdict(verdict.explanation)
         order = ("style", "summary", "affected_groups", "harmful_words", "reason", "evidence")
@@ -258,7 +260,7 @@ def round_numbers(value: Any) -> Any:
 
 RESERVED_FIELDS: Final = frozenset(
     {"schema", "id", "label", "probabilities", "gates", "strategy", "disagreement", "disagreement_basis"}
-    | {"decision", "model", "truncated", "explanation", "line", "error"}
+    | {"decision", "model", "truncated", "reasons", "explanation", "line", "error"}
 )
 """Keys of an output object, which `--keep` cannot name."""
 

@@ -156,6 +156,7 @@ class Verdict:
     decision: Decision
     model: str
     reasons: tuple[str, ...] = ()
+    """Why a post that reads harmless goes to review: `language: de`, `not readable`."""
     truncated: bool = False
     explanation: Explanation | None = None
 
@@ -167,6 +168,8 @@ class Policy:
     flag_hate: float = 0.5
     review_neutral: float = 0.5
     review_disagreement: float = 0.8
+    languages: tuple[str, ...] = ("en",)
+    """ISO 639-1 codes of the languages that the adapters read; empty: posts are not sent to review for theirs."""
 
 
 class Progress(Protocol):

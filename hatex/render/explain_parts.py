@@ -88,9 +88,10 @@ def is_right_to_left(text: str) -> bool:
 
 
 def verdict_line(report: PostReport) -> str:
-    """`hate (91 %): flag`."""
+    """`hate (91 %): flag`, or `neutral (88 %): review (language: de)`."""
     verdict = report.verdict
-    return f"{verdict.label} ({percent(verdict.probabilities[verdict.label])}): {verdict.decision}"
+    why = f" ({', '.join(verdict.reasons)})" if verdict.reasons else ""
+    return f"{verdict.label} ({percent(verdict.probabilities[verdict.label])}): {verdict.decision}{why}"
 
 
 def split_line(report: PostReport) -> str:

@@ -1,0 +1,45 @@
+"""Decisions: bounds of the policy, and posts that the adapters cannot read."""
+
+import pytest
+
+from hatex.routing.policy import decide, unread
+from hatex.types import Policy
+
+HARMLESS = {"neutral": 0.9, "offensive": 0.07, "hate": 0.03}
+GERMAN = "Das Spiel am Samstag war wieder einmal viel zu lang und ohne ein einziges Tor."
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "disagreement", "decision"),
+    [
+        (HARMLESS, 0.2, "allow"),
+        (HARMLESS, 0.81, "review"),
+        ({"neutral": 0.45, "offensive": 0.3, "hate": 0.25}, 0.2, "review"),
+        ({"neutral": 0.3, "offensive": 0.2, "hate": 0.5}, 0.9, "flag"),
+    ],
+)
+def test_bounds(probabilities, disagreement, decision) -> None:
+    assert decide("What a lovely goal on Saturday!", probabilities, disagreement, Policy()) == (decision, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (GERMAN, "language: de"),
+        ("⚽⚽ 2:1 ⚽", "not readable"),
+        ("Das ist gut", None),
+        ("lol", None),
+        ("The match on Saturday was far too long again, and nobody scored.", None),
+    ],
+)
+def test_posts_that_cannot_be_read_are_reviewed_with_the_reason(text, reason) -> None:
+    assert unread(text, ("en",)) == reason
+    assert decide(text, HARMLESS, 0.2, Policy()) == (
+        ("allow", ()) if reason is None else ("review", (reason,))
+    )
+    assert decide(text, HARMLESS, 0.2, Policy(languages=())) == ("allow", ())
+
+
+def test_a_flag_stays_and_other_languages_may_be_named() -> None:
+    assert decide(GERMAN, {"neutral": 0.1, "offensive": 0.1, "hate": 0.8}, 0.2, Policy())[0] == "flag"
+    assert unread(GERMAN, ("en", "de")) is None
