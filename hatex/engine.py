@@ -18,7 +18,7 @@ from hatex.model.base import compute_dtype, ensure_base, ensure_encoder
 from hatex.model.policy import choose_compute
 from hatex.routing.calibration import Calibration
 from hatex.routing.policy import decide
-from hatex.routing.strategies import check_strategy, gate_weights
+from hatex.routing.strategies import check_strategy, fall_back, gate_weights
 from hatex.types import (
     LABELS,
     NO_PROGRESS,
@@ -67,6 +67,8 @@ class Engine:
     max_tokens: int
     batch_tokens: int
     explain_options: ExplainOptions
+    fallback: tuple[str, float] | None = None
+    """Strategy that `blend` moves towards, and the largest gate weight below which it does."""
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -82,7 +84,8 @@ class Engine:
     def fingerprint(self) -> str:
         """Short digest of base, adapters, router and prompt."""
         text = "\n".join(f"{ref} {digest}" for ref, digest in sorted(self.artefacts.items()))
-        return hashlib.sha256(f"{text}\n{self.prompt}".encode()).hexdigest()[:12]
+        also = "" if self.fallback is None else f"\n{self.fallback}"
+        return hashlib.sha256(f"{text}\n{self.prompt}{also}".encode()).hexdigest()[:12]
 
     def model_id(self, strategy: str, space: BlendSpace = "delta") -> str:
         """What a verdict's `model` says: fingerprint and strategy (and the blend space, if not `delta`)."""
@@ -102,6 +105,10 @@ class Engine:
         else:
             probabilities = np.full((len(texts), len(self.router.adapters)), 1 / len(self.router.adapters))
         gates = gate_weights(strategy, probabilities, self.router.adapters, self.adapters)
+        if strategy == "blend" and self.fallback is not None:
+            to, below = self.fallback
+            towards = gate_weights(to, probabilities, self.router.adapters, self.adapters)
+            gates = fall_back(gates, towards, below, len(self.router.adapters))
         for i, platform in enumerate(platforms or ()):
             if platform in self.router.adapters:
                 gates[i] = 0
@@ -423,6 +430,8 @@ def assemble(
         lm = GatedLM.load(base.path, choose_compute(recipe.base.compute, base.path, dtype), dtype)
         lm.attach([load_adapter(artefact) for artefact in adapters])
     route = recipe.route
+    if route.fallback is not None:
+        check_strategy(route.fallback.to, recipe.adapters, router.adapters)
     return Engine(
         name=recipe.name,
         adapters=recipe.adapters,
@@ -443,4 +452,5 @@ def assemble(
         max_tokens=route.max_tokens,
         batch_tokens=route.batch_tokens,
         explain_options=ExplainOptions.of(recipe.explain),
+        fallback=None if route.fallback is None else (route.fallback.to, route.fallback.below),
     )

@@ -21,6 +21,15 @@ class PolicySection(Section):
     words; empty: off."""
 
 
+class FallbackSection(Section):
+    """What answers a post that the router cannot place on any platform."""
+
+    to: Literal["full", "uniform"] = "full"
+    below: float = Field(default=0.6, gt=0, le=1)
+    """`blend` moves towards `to` where its largest gate weight is below this; `hatex eval` shows how well that weight
+    tells unknown platforms (out-of-distribution AUROC)."""
+
+
 class RouteSection(Section):
     strategy: str = "blend"
     """`blend`, `top-K`, `single:NAME`, `uniform` or `full`."""
@@ -28,4 +37,5 @@ class RouteSection(Section):
     batch_tokens: int = Field(default=2048, gt=0)
     max_tokens: int = Field(default=512, gt=8)
     """Context of one post, prompt included; longer posts are cut and say `truncated`."""
+    fallback: FallbackSection | None = None
     policy: PolicySection = PolicySection()

@@ -68,3 +68,18 @@ def gate_weights(
     else:
         gates[:, adapters.index(strategy.removeprefix("single:"))] = 1
     return gates
+
+
+def fall_back(
+    gates: NDArray[np.float64], to: NDArray[np.float64], below: float, routed: int
+) -> NDArray[np.float64]:
+    """Blends of posts that the router cannot place move towards the gates `to`, shape (posts, adapters).
+
+    The largest weight w of a blend says how sure the router is (Hendrycks and Gimpel, 2017). From `below` on nothing
+    changes; at the least w that there is, 1/routed for that many adapters, `to` takes all; in between its share grows
+    evenly. gates (posts, adapters) of `blend`; to (adapters,) or (posts, adapters).
+    """
+    least = 1 / routed
+    share = np.clip((below - gates.max(1, initial=0)) / max(below - least, 1e-9), 0, 1)[:, None]
+    fallen: NDArray[np.float64] = gates * (1 - share) + to * share
+    return fallen

@@ -250,3 +250,19 @@ def test_a_file_that_changed_in_the_registry_is_refused(tiny, tmp_path, capfdbin
     assert (code, records) == (1, [])
     assert Path(file).name in err
     assert "manifest" in err
+
+
+def test_a_recipe_may_let_unplaced_posts_fall_back_to_full(tiny, tmp_path, capfdbinary) -> None:
+    posts = write_posts(tmp_path / "posts.jsonl", POSTS)
+    _, plain, _ = route(capfdbinary, str(posts), *tiny.options)
+    recipe = tmp_path / "fallback.yaml"
+    recipe.write_text(
+        tiny.recipe.read_text().replace("max_tokens: 96", "max_tokens: 96, fallback: {to: full, below: 0.9}")
+    )
+    _, fallen, _ = route(capfdbinary, str(posts), "--recipe", str(recipe), "--registry", str(tiny.registry))
+    assert {record["gates"]["full"] for record in plain} == {0}
+    unsure = [max(record["gates"].values()) < 0.9 for record in plain]
+    assert 0 < sum(unsure) <= len(unsure)
+    assert [record["gates"]["full"] > 0 for record in fallen] == unsure
+    assert all(sum(record["gates"].values()) == pytest.approx(1, abs=1e-5) for record in fallen)
+    assert plain[0]["model"] != fallen[0]["model"]

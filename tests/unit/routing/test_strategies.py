@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from hatex.errors import UsageError
-from hatex.routing.strategies import check_strategy, gate_weights
+from hatex.routing.strategies import check_strategy, fall_back, gate_weights
 
 ADAPTERS = ("microblog", "forums", "wiki", "full")
 ROUTED = ("forums", "wiki", "microblog")
@@ -58,3 +58,15 @@ def test_gate_weights_sum_to_one(raw: np.ndarray, strategy: str) -> None:
     assert gates.shape == (5, 4)
     np.testing.assert_allclose(gates.sum(1), 1)
     assert (gates >= 0).all()
+
+
+def test_posts_that_no_adapter_fits_fall_back() -> None:
+    gates = gate_weights(
+        "blend", np.array([[0.8, 0.1, 0.1], [0.6, 0.2, 0.2], [0.4, 0.3, 0.3], [1 / 3] * 3]), ROUTED, ADAPTERS
+    )
+    full = gate_weights("full", gates[:, :3], ROUTED, ADAPTERS)
+    found = fall_back(gates, full, 0.6, 3)
+    np.testing.assert_allclose(found.sum(1), 1)
+    np.testing.assert_array_equal(found[:2], gates[:2])
+    assert found[2, 3] == pytest.approx(0.75)
+    np.testing.assert_allclose(found[3], [0, 0, 0, 1])
