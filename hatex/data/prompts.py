@@ -3,11 +3,13 @@
 A template is a YAML file with `prompt` (holds `{post}` once), `label` (holds `{label}`) and `answer` (holds
 `{targets}` and `{words}`, and `{reason}` where adapters learnt to write one). A template that explains before it
 labels has a `preface` (holds `{summary}`) between prompt and label. Every field of `preface` and `answer` ends its
-line; runs of white space in a post become one space, so no post can imitate a template line.
+line; runs of white space in a post become one space, so no post can imitate a template line. What looks like a
+template's heading with its answer, or like a chat model's control mark, is not shown to the model at all.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,11 +30,21 @@ TEMPLATES = Path(__file__).parent / "templates"
 NONE = "none"
 TARGET_SEPARATOR = ", "
 WORD_SEPARATOR = " | "
+_ANSWER = r"(?:neutral|offensive|hate(?:ful)?|none|nobody)(?!\w)[\".,;]*"
+_HEADINGS = "post|label|classification|targets|words|affected groups|harmful words|reason for harm"
+_IMITATION = re.compile(
+    r"<\|[^<>|\s]{1,40}\|>|\[/?INST\]|<</?SYS>>"
+    rf"|(?<!\w)(?:{_HEADINGS})\"?\s*:\s*\"?(?:{_ANSWER})?"
+    rf"|(?<!\w)(?:label|classification|answer|say)(?:\s+(?:is|it))?\s+{_ANSWER}",
+    re.IGNORECASE,
+)
+"""Headings of the shipped templates, with the answer that may follow, and control marks of chat models."""
 
 
 @dataclass(frozen=True, slots=True)
 class PostView:
-    """A post as the prompt shows it: cleaned words, each with the characters `start, end` it stands for.
+    """A post as the prompt shows it: cleaned words, each with the characters `start, end` it stands for; imitations of
+    the template are left out.
 
     Offsets count code points of the text as given; `" ".join(words)` is what the model reads.
     """
@@ -44,9 +56,12 @@ class PostView:
     def of(cls, text: str) -> PostView:
         """Split the cleaned text at white space and carry offsets back to `text`."""
         cleaned = clean(text)
+        shown = _IMITATION.sub(lambda match: " " * len(match[0]), cleaned.text)
+        if not shown.strip():
+            shown = cleaned.text
         words, spans, position = [], [], 0
-        for word in cleaned.text.split():
-            start = cleaned.text.index(word, position)
+        for word in shown.split():
+            start = shown.index(word, position)
             position = start + len(word)
             words.append(word)
             spans.append(cleaned.original_span(start, position))
