@@ -41,6 +41,17 @@ class AdapterSection(Section):
     """Loss weight of each data set; absent sets weigh 1."""
 
 
+class RefineSection(Section):
+    """Training the router through the answers of the adapters that it weighs."""
+
+    posts: int = Field(default=1000, gt=0)
+    """Training posts of each platform that every adapter answers."""
+    steps: int = Field(default=100, gt=0)
+    lr: float = Field(default=2e-3, gt=0)
+    platform_weight: float = Field(default=0.3, ge=0)
+    """Weight of the platform's name beside the votes."""
+
+
 class RouterSection(Section):
     hidden: int = Field(default=8, gt=0)
     adapters: tuple[str, ...] = Field(min_length=1)
@@ -53,6 +64,8 @@ class RouterSection(Section):
     lr: float = Field(default=5e-3, gt=0)
     formatting_noise: float = Field(default=0.5, ge=0, le=1)
     """Share of training posts whose case, punctuation, mentions and links are varied at random."""
+    refine: RefineSection | None = None
+    """Also train the gates through the adapters' answers; absent: the router only learns the platform's name."""
 
 
 class TrainSection(Section):

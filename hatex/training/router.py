@@ -47,8 +47,10 @@ def train_router(
     `key` (of `router_key`) is kept in the manifest. Raises TrainingError where a platform has no posts, RegistryError
     where the name is taken.
     """
+    from hatex.engine import assemble
     from hatex.model.base import ensure_encoder
     from hatex.routing.encoder import Encoder
+    from hatex.training.refine import refine_router
 
     assert recipe.train is not None
     assert recipe.train.router is not None
@@ -57,6 +59,14 @@ def train_router(
     artefact = ensure_encoder(recipe.encoder, registry, progress=progress)
     encoder = Encoder.load(artefact.path, recipe.encoder.name, recipe.encoder.max_tokens)
     fitted, record = fit_router(encoder, section, examples, seed, progress)
+    if section.refine is not None:
+        engine = assemble(recipe, registry, encoder=encoder, router=fitted, progress=progress)
+        chosen = _sample(examples, section, "train", section.refine.posts, seed)
+        fitted, figures = refine_router(engine, section.refine, chosen, progress)
+        record |= {name: round(value, 4) for name, value in figures.items()}
+        record |= _tune_accuracy(
+            encoder, fitted, _sample(examples, section, "tune", section.posts_per_platform, seed)
+        )
     fields = {
         "source": {"train": recipe.name},
         "licence": recipe.train.licence,
@@ -91,14 +101,18 @@ def fit_router(
     tune_labels = np.array([section.adapters.index(e.platform) for e in tune])
     embedded = encoder.embed([e.text for e in tune], progress)
     router = replace(router, temperature=_temperature(router.logits(embedded), tune_labels))
-    common = encoder.embed([common_form(e.text) for e in tune], progress)
-    record = {
-        "posts": len(train),
-        "tune_accuracy": _accuracy(router, embedded, tune_labels),
-        "tune_accuracy_common_form": _accuracy(router, common, tune_labels),
-        "temperature": round(router.temperature, 4),
+    record = {"posts": len(train), "temperature": round(router.temperature, 4)}
+    return router, record | _tune_accuracy(encoder, router, tune)
+
+
+def _tune_accuracy(encoder: Encoder, router: Router, tune: Sequence[Example]) -> dict[str, float]:
+    """How often the router names the platform of tune posts, as they are and in the one common form."""
+    labels = np.array([router.adapters.index(e.platform) for e in tune])
+    forms = {
+        "tune_accuracy": [e.text for e in tune],
+        "tune_accuracy_common_form": [common_form(e.text) for e in tune],
     }
-    return router, record
+    return {name: _accuracy(router, encoder.embed(texts), labels) for name, texts in forms.items()}
 
 
 def check_platforms(examples: Sequence[Example], section: RouterSection) -> None:

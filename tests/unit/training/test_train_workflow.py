@@ -319,3 +319,19 @@ def test_majority_votes_teach_another_adapter(recipe_of, registry) -> None:
     soft = weights_of(registry, "forums")
     train(recipe_of({"forums": FORUMS}, votes="majority"), registry, replace=True)
     assert weights_of(registry, "forums") != soft
+
+
+def test_a_refined_router_blends_better_answers(recipe_of, registry) -> None:
+    refine = {"posts": 30, "steps": 40, "lr": 0.02, "platform_weight": 0.1}
+    recipe = recipe_of({"forums": FORUMS, "wiki": WIKI}, router={**ROUTER, "refine": refine})
+    report = train(recipe, registry)
+    assert report.router is not None
+    assert report.router["mixture_loss"] < report.router["mixture_loss_before"]
+    assert (
+        registry.find("router", recipe.router).manifest.metrics["mixture_loss"]
+        == report.router["mixture_loss"]
+    )
+    gates = load_engine(recipe, registry).gate(
+        ["Lovely match number 3, thanks", "You silly clowns lost match 4"]
+    )
+    assert gates.sum(1) == pytest.approx([1, 1])
