@@ -429,6 +429,8 @@ def assemble(
         dtype = compute_dtype(recipe.base.dtype)
         lm = GatedLM.load(base.path, choose_compute(recipe.base.compute, base.path, dtype), dtype)
         lm.attach([load_adapter(artefact) for artefact in adapters])
+        if recipe.route.compile:
+            lm.compile()
     route = recipe.route
     if route.fallback is not None:
         check_strategy(route.fallback.to, recipe.adapters, router.adapters)

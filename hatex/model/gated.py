@@ -45,6 +45,11 @@ class GateState:
         self._factors.clear()
 
     @property
+    def rows(self) -> int:
+        """Rows of the running batch; 0 for the bare base."""
+        return 0 if self._gates is None else len(self._gates)
+
+    @property
     def is_bare(self) -> bool:
         return self._gates is None
 

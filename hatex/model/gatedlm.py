@@ -48,6 +48,18 @@ class GatedLM(nn.Module):
             lm._check_head()
         return lm
 
+    def compile(self) -> None:
+        """Compile the blocks on the first batch, for long runs of scoring.
+
+        Raises ModelError for a base without the fast path, or a machine without a C++ compiler.
+        """
+        if self.decoder is None:
+            raise ModelError(
+                "only resident Llama bases can be compiled",
+                hint="set route.compile: false, or base.compute: resident",
+            )
+        self.decoder.compile_blocks()
+
     @property
     def dtype(self) -> torch.dtype:
         return self.vocabulary.dtype

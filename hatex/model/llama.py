@@ -8,6 +8,7 @@ on one position a row.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from hatex.model.compiled import CompiledBlocks
 from hatex.model.functions import causal_attention, rms_norm, rotate, swiglu
 from hatex.model.fused import FusedLinear
 from hatex.model.gated import GatedLinear
@@ -108,6 +110,7 @@ class LlamaDecoder(nn.Module):
         self.embed, self.rotary, self.norm = inner.embed_tokens, inner.rotary_emb, inner.norm.weight
         self.eps = config.rms_norm_eps
         self.checkpointing = False
+        self.compiled: CompiledBlocks | None = None
         self.blocks = nn.ModuleList(
             LlamaBlock(layer, heads, kv_heads, head_dim, config.rms_norm_eps) for layer in inner.layers
         )
@@ -117,6 +120,13 @@ class LlamaDecoder(nn.Module):
         for module in self.modules():
             if isinstance(module, FusedLinear):
                 module.regroup()
+        if self.compiled is not None:
+            self.compiled.regroup([cast(LlamaBlock, block) for block in self.blocks])
+
+    def compile_blocks(self) -> None:
+        """Run blocks through `compiled.CompiledBlocks` from now on, where that serves the batch."""
+        self.compiled = CompiledBlocks()
+        self.regroup()
 
     def forward(
         self,
@@ -133,9 +143,14 @@ class LlamaDecoder(nn.Module):
         # Both halves of a head turn by the same angles.
         cos, sin = (t[..., : t.shape[-1] // 2].unsqueeze(2).contiguous() for t in self.rotary(x, positions))
         final = len(self.blocks) - 1
+        compiled = self.compiled if cache is None and mask is None else None
+        if compiled is not None and not compiled.fits(x, cast(LlamaBlock, self.blocks[0])):
+            compiled = None
         for i, block in enumerate(self.blocks):
             only = last if i == final else None
-            if self.checkpointing and torch.is_grad_enabled():
+            if compiled is not None and only is None:
+                x = compiled(i, cast(LlamaBlock, block), x, (cos, sin))
+            elif self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, (cos, sin), only, use_reentrant=False)
             else:
                 x = block(x, (cos, sin), only, cache[i] if cache else None, mask)

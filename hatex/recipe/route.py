@@ -37,5 +37,7 @@ class RouteSection(Section):
     batch_tokens: int = Field(default=2048, gt=0)
     max_tokens: int = Field(default=512, gt=8)
     """Context of one post, prompt included; longer posts are cut and say `truncated`."""
+    compile: bool = False
+    """Compile the base first: half a minute and a C++ compiler, for runs of many thousand posts."""
     fallback: FallbackSection | None = None
     policy: PolicySection = PolicySection()
