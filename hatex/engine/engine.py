@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hatex.data.groups import GROUPS
-from hatex.data.prompts import Prompt, PromptTokens, load_prompt
+from hatex.data.prompts import Prompt, PromptTokens
 from hatex.errors import UsageError
 from hatex.explanation.protocol import ExplainOptions
-from hatex.model.base import compute_dtype, ensure_base, ensure_encoder
-from hatex.model.policy import choose_compute
 from hatex.routing.calibration import Calibration
 from hatex.routing.policy import decide
 from hatex.routing.strategies import check_strategy, fall_back, gate_weights
@@ -38,8 +35,6 @@ if TYPE_CHECKING:
     from hatex.explanation.explain import Explainer
     from hatex.explanation.protocol import TokenConstraint
     from hatex.model.gatedlm import GatedLM
-    from hatex.recipe import Recipe
-    from hatex.registry import Registry
     from hatex.routing.encoder import Encoder
     from hatex.routing.router import Router
 
@@ -50,7 +45,7 @@ VOTES_FOR_DISAGREEMENT = 2.0
 
 @dataclass(frozen=True)
 class Engine:
-    """A base with its adapters, a router with its encoder, and a prompt. Build one with `load_engine`."""
+    """A base with its adapters, a router with its encoder, and a prompt. Build one with `hatex.engine.load_engine`."""
 
     name: str
     adapters: tuple[str, ...]
@@ -377,82 +372,3 @@ class Engine:
             truncated=truncated,
             explanation=explanation,
         )
-
-
-def load_engine(recipe: Recipe, registry: Registry, *, progress: Progress = NO_PROGRESS) -> Engine:
-    """The engine of a recipe; fetches the base and the encoder if the registry does not have them yet.
-
-    Raises RegistryError for a missing artefact or an adapter of another base, IntegrityError for a file that is not
-    what its manifest names, ModelError for an adapter that does not fit.
-    """
-    from hatex.routing.encoder import Encoder
-    from hatex.routing.router import Router, load_calibration
-
-    artefact = registry.check(registry.find("router", recipe.router))
-    router = Router.load(artefact.path, artefact.manifest.extra["adapters"])
-    found = registry.check(ensure_encoder(recipe.encoder, registry, progress=progress))
-    encoder = Encoder.load(found.path, recipe.encoder.name, recipe.encoder.max_tokens)
-    calibration = Calibration.from_record(load_calibration(artefact.path), recipe.adapters)
-    engine = assemble(
-        recipe, registry, encoder=encoder, router=router, calibration=calibration, progress=progress
-    )
-    also = {artefact.ref: artefact.manifest.digest, found.ref: found.manifest.digest}
-    return replace(engine, artefacts={**engine.artefacts, **also})
-
-
-def assemble(
-    recipe: Recipe,
-    registry: Registry,
-    *,
-    encoder: Encoder,
-    router: Router,
-    calibration: Calibration | None = None,
-    progress: Progress = NO_PROGRESS,
-) -> Engine:
-    """An engine of the recipe's base and adapters around a router; without `calibration` it answers raw."""
-    from transformers import AutoTokenizer
-
-    from hatex.model.gatedlm import GatedLM
-    from hatex.registry import check_adapter_fits
-    from hatex.registry.adapters import load_adapter
-
-    if missing := [name for name in router.adapters if name not in recipe.adapters]:
-        raise UsageError(
-            f"router {recipe.router} weighs {', '.join(missing)}, which the recipe's adapters lack",
-            hint="add them to `adapters`, or name another router",
-        )
-    base = registry.check(ensure_base(recipe.base, registry, progress=progress))
-    adapters = [registry.find("adapter", name, base=base.name) for name in recipe.adapters]
-    for artefact in adapters:
-        check_adapter_fits(base.manifest, artefact.manifest)
-    with progress.task("Loading the engine"):
-        dtype = compute_dtype(recipe.base.dtype)
-        lm = GatedLM.load(base.path, choose_compute(recipe.base.compute, base.path, dtype), dtype)
-        lm.attach([load_adapter(artefact) for artefact in adapters])
-        if recipe.route.compile:
-            lm.compile()
-    route = recipe.route
-    if route.fallback is not None:
-        check_strategy(route.fallback.to, recipe.adapters, router.adapters)
-    return Engine(
-        name=recipe.name,
-        adapters=recipe.adapters,
-        lm=lm,
-        tokenizer=AutoTokenizer.from_pretrained(base.path),
-        prompt=load_prompt(recipe.prompt),
-        encoder=encoder,
-        router=router,
-        calibration=calibration or Calibration.identity(len(adapters)),
-        policy=Policy(**route.policy.model_dump()),
-        groups=recipe.groups or GROUPS,
-        votes_per_post={a.name: float(a.manifest.extra.get("votes_per_post", 1.0)) for a in adapters},
-        artefacts={
-            # A base is what it was made from: NF4 bytes may differ between library versions.
-            base.ref: base.manifest.base_identity or base.manifest.digest,
-            **{a.ref: a.manifest.digest for a in adapters},
-        },
-        max_tokens=route.max_tokens,
-        batch_tokens=route.batch_tokens,
-        explain_options=ExplainOptions.of(recipe.explain),
-        fallback=None if route.fallback is None else (route.fallback.to, route.fallback.below),
-    )
