@@ -29,6 +29,13 @@ def accuracy(scored: Scored, weights: Array) -> Array:
     return weighted_mean(scored.is_correct.astype(float), weights, scored.gold.is_decided)
 
 
+def balanced_accuracy(scored: Scored, weights: Array) -> Array:
+    """Mean recall of the cells that have gold posts."""
+    counts = confusion(scored, weights)
+    recall = ratio(np.einsum("bii->bi", counts), counts.sum(axis=2))
+    return ratio(np.nansum(recall, axis=1), np.isfinite(recall).sum(axis=1).astype(float))
+
+
 def confusion(scored: Scored, weights: Array) -> Array:
     """Weight of posts by gold cell and decision, shape (replicates, gold cells, decided cells)."""
     decided, n_cells = scored.gold.is_decided, len(scored.gold.question.cells)
@@ -129,6 +136,15 @@ METRICS = (
         "higher",
         accuracy,
         why_no_decided,
+        decided_posts,
+    ),
+    Metric(
+        "balanced_accuracy",
+        "classification",
+        "mean recall of the classes the data set tells apart",
+        "higher",
+        balanced_accuracy,
+        why_one_class,
         decided_posts,
     ),
     Metric(

@@ -33,6 +33,9 @@ def test_accuracy_and_f1_agree_with_scikit_learn(scored):
     assert classification.accuracy(scored, ones(scored))[0] == pytest.approx(
         reference.accuracy_score(gold, decision), **CLOSE
     )
+    assert classification.balanced_accuracy(scored, ones(scored))[0] == pytest.approx(
+        reference.balanced_accuracy_score(gold, decision), **CLOSE
+    )
     assert classification.macro_f1(scored, ones(scored))[0] == pytest.approx(
         reference.f1_score(gold, decision, average="macro"), **CLOSE
     )
