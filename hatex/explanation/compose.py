@@ -20,8 +20,11 @@ SURE: Final = 0.75
 NOTABLE: Final = 0.05
 """Evidence below this many points of probability is not worth a sentence."""
 
-LIKELY: Final = 0.5
-"""Sentences speak of a group from this probability on; the list of affected groups holds less likely ones too."""
+LIKELY: Final = 0.3
+"""Sentences speak of a group from this probability on; the list of affected groups holds less likely ones too.
+
+Chosen on 160 tune posts of HateXplain: micro-F1 against the groups that annotators named is .56 here, .49 at .5.
+"""
 
 _SUMMARIES: Final[Mapping[tuple[Label, bool], tuple[str, ...]]] = {
     ("hate", True): (
@@ -113,7 +116,7 @@ def compose(
 
 
 def likely_groups(groups: Sequence[AffectedGroup]) -> list[AffectedGroup]:
-    """The groups that are at least as likely affected as not."""
+    """The groups that are likely enough to be named."""
     return [group for group in groups if group.probability >= LIKELY]
 
 

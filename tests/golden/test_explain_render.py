@@ -269,7 +269,7 @@ def test_the_schema_refuses(club: PostReport, key: str, value: str) -> None:
 
 
 def test_a_group_that_is_unlikely_is_said_to_be(club: PostReport) -> None:
-    groups = (AffectedGroup("Older people", 0.3),)
+    groups = (AffectedGroup("Older people", 0.2),)
     report = replace(
         club, verdict=replace(club.verdict, explanation=replace(club.explanation, affected_groups=groups))
     )
