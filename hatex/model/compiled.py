@@ -103,7 +103,8 @@ def _step(
 ) -> Tensor:
     heads, kv_heads, head_dim = shape
     rows, tokens, _ = x.shape
-    qkv = _blended(_norm(x, norm_in, eps), *layers[0]).view(rows, tokens, -1, head_dim)
+    dtype = layers[0][1].dtype
+    qkv = _blended(_norm(x, norm_in, eps).to(dtype), *layers[0]).view(rows, tokens, -1, head_dim)
     turned = _rotate(qkv[:, :, : heads + kv_heads], cos, sin)
     attended = F.scaled_dot_product_attention(
         turned[:, :, :heads].transpose(1, 2),
@@ -113,7 +114,7 @@ def _step(
         enable_gqa=kv_heads != heads,
     )
     x = x + _blended(attended.transpose(1, 2).flatten(2), *layers[1])
-    gate, up = _blended(_norm(x, norm_mlp, eps), *layers[2]).chunk(2, -1)
+    gate, up = _blended(_norm(x, norm_mlp, eps).to(dtype), *layers[2]).chunk(2, -1)
     return x + _blended(F.silu(gate.float()).to(gate.dtype) * up, *layers[3])
 
 

@@ -53,6 +53,8 @@ class FusedLinear(nn.Module):
         """`residual + self(x)`; without gradients the sum is written into `residual`."""
         if torch.is_grad_enabled():
             return residual + self.forward(x)
+        if residual.dtype != x.dtype:
+            return residual.add_(self.forward(x))
         residual.view(-1, residual.shape[-1]).addmm_(x.flatten(0, 1), self.weight.t())
         self._add_updates(residual, x)
         return residual

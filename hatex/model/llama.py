@@ -80,7 +80,8 @@ class LlamaBlock(nn.Module):
         With `cache`, keys and values of earlier tokens come from it and the new ones are appended.
         """
         rows, tokens, _ = x.shape
-        qkv = self.qkv(rms_norm(x, self.norm_in, self.eps)).view(rows, tokens, -1, self.head_dim)
+        dtype = self.qkv.weight.dtype
+        qkv = self.qkv(rms_norm(x, self.norm_in, self.eps).to(dtype)).view(rows, tokens, -1, self.head_dim)
         turned = rotate(qkv[:, :, : -self.kv_heads], *rotary)
         q, k = (part.transpose(1, 2) for part in torch.split(turned, [self.heads, self.kv_heads], dim=2))
         v = qkv[:, :, -self.kv_heads :].transpose(1, 2)
@@ -91,7 +92,7 @@ class LlamaBlock(nn.Module):
             x, q = x[index, last, None], q[index, :, last].unsqueeze(2)
             mask = (torch.arange(k.shape[2])[None, :] <= last[:, None])[:, None, None, :]
         x = self.out.add_to(x, self._attend(q, k, v, mask).transpose(1, 2).flatten(2))
-        return self.down.add_to(x, swiglu(self.gate_up(rms_norm(x, self.norm_mlp, self.eps))))
+        return self.down.add_to(x, swiglu(self.gate_up(rms_norm(x, self.norm_mlp, self.eps).to(dtype))))
 
 
 def _fuse(layer: nn.Module, *paths: str) -> FusedLinear:
@@ -137,11 +138,15 @@ class LlamaDecoder(nn.Module):
         mask: Tensor | None = None,
     ) -> Tensor:
         """Final hidden states (rows, tokens, width), or (rows, 1, width) of position `last` only."""
-        x = self.embed(ids)
+        embedded = self.embed(ids)
+        # The sum over blocks stays in float32: rounded to bf16 it would tell which batch a post was in.
+        x = embedded.float()
         if positions is None:
             positions = torch.arange(ids.shape[1]).unsqueeze(0)
         # Both halves of a head turn by the same angles.
-        cos, sin = (t[..., : t.shape[-1] // 2].unsqueeze(2).contiguous() for t in self.rotary(x, positions))
+        cos, sin = (
+            t[..., : t.shape[-1] // 2].unsqueeze(2).contiguous() for t in self.rotary(embedded, positions)
+        )
         final = len(self.blocks) - 1
         compiled = self.compiled if cache is None and mask is None else None
         if compiled is not None and not compiled.fits(x, cast(LlamaBlock, self.blocks[0])):
@@ -154,4 +159,4 @@ class LlamaDecoder(nn.Module):
                 x = checkpoint(block, x, (cos, sin), only, use_reentrant=False)
             else:
                 x = block(x, (cos, sin), only, cache[i] if cache else None, mask)
-        return rms_norm(x, self.norm, self.eps)
+        return rms_norm(x, self.norm, self.eps).to(embedded.dtype)
