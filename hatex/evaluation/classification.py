@@ -33,7 +33,7 @@ def balanced_accuracy(scored: Scored, weights: Array) -> Array:
     """Mean recall of the cells that have gold posts."""
     counts = confusion(scored, weights)
     recall = ratio(np.einsum("bii->bi", counts), counts.sum(axis=2))
-    return ratio(np.nansum(recall, axis=1), np.isfinite(recall).sum(axis=1).astype(float))
+    return _mean_over_cells(recall)
 
 
 def confusion(scored: Scored, weights: Array) -> Array:
@@ -56,8 +56,12 @@ def macro_f1(scored: Scored, weights: Array) -> Array:
     """Mean F1 of the cells that have gold posts (two at least: with one, guessing it blindly would look
     perfect).
     """
-    f1 = class_f1(scored, weights)
-    return ratio(np.nansum(f1, axis=1), np.isfinite(f1).sum(axis=1).astype(float))
+    return _mean_over_cells(class_f1(scored, weights))
+
+
+def _mean_over_cells(values: Array) -> Array:
+    """Mean over the cells that have a value, shape (replicates,)."""
+    return ratio(np.nansum(values, axis=1), np.isfinite(values).sum(axis=1).astype(float))
 
 
 def ranked_auc(scores: Array, is_positive: Bools, weights: Array) -> Array:

@@ -104,7 +104,7 @@ def _step(
     heads, kv_heads, head_dim = shape
     rows, tokens, _ = x.shape
     dtype = layers[0][1].dtype
-    qkv = _blended(_norm(x, norm_in, eps).to(dtype), *layers[0]).view(rows, tokens, -1, head_dim)
+    qkv = _blended(_norm(x, norm_in, eps, dtype), *layers[0]).view(rows, tokens, -1, head_dim)
     turned = _rotate(qkv[:, :, : heads + kv_heads], cos, sin)
     attended = F.scaled_dot_product_attention(
         turned[:, :, :heads].transpose(1, 2),
@@ -114,7 +114,7 @@ def _step(
         enable_gqa=kv_heads != heads,
     )
     x = x + _blended(attended.transpose(1, 2).flatten(2), *layers[1])
-    gate, up = _blended(_norm(x, norm_mlp, eps).to(dtype), *layers[2]).chunk(2, -1)
+    gate, up = _blended(_norm(x, norm_mlp, eps, dtype), *layers[2]).chunk(2, -1)
     return x + _blended(F.silu(gate.float()).to(gate.dtype) * up, *layers[3])
 
 
@@ -122,9 +122,8 @@ def _blended(x: Tensor, A: Tensor, weight: Tensor, factors: Tensor) -> Tensor:
     return F.linear(torch.cat([x, F.linear(x, A) * factors], -1), weight)
 
 
-def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    wide = x.float()
-    return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps) * weight).to(x.dtype)
+def _norm(x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+    return (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight).to(dtype)
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

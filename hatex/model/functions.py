@@ -136,9 +136,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """`RmsNorm`; narrower dtypes go through torch, which computes in float32 inside."""
-    if x.dtype != torch.float32:
-        return F.rms_norm(x, weight.shape, weight, eps)
+    """`RmsNorm` of the residual, which is float32."""
     return cast(Tensor, RmsNorm.apply(x, weight, eps))  # type: ignore[no-untyped-call]
 
 

@@ -1,8 +1,8 @@
 """A plain rewrite of the Llama block for gated adapters: the same hidden states as transformers', in fewer passes.
 
-QKV is one matmul and gate/up another, the residual is summed inside the matmuls that write it, attention is causal
-without a mask (posts are padded on the right, so nothing real ever looks at padding), and scoring runs the last block
-on one position a row.
+QKV is one matmul and gate/up another, the residual stays in float32 (where the weights are float32 too, it is summed
+inside the matmuls that write it), attention is causal without a mask (posts are padded on the right, so nothing real
+ever looks at padding), and scoring runs the last block on one position a row.
 """
 
 from __future__ import annotations
