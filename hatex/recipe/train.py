@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hatex.recipe.section import Section
+from hatex.types import LABELS
 
 
 class LoraSection(Section):
@@ -102,6 +103,9 @@ class TrainSection(Section):
     """Seeded posts of the adapter's data sets that the loss on tune is taken on."""
     checkpoint_every: int = Field(default=50, gt=0)
     """Optimizer steps between checkpoints."""
+    priors: dict[str, dict[str, Annotated[float, Field(gt=0, lt=1)]]] = Field(default_factory=dict)
+    """Share of votes that a label set of a data set is weighed to (`{stormfront: {hate: 0.3}}`), in training and in the
+    label calibration: for sets whose rate is not the one to decide by."""
     votes: Literal["all", "majority"] = "all"
     """What a post teaches: all of its votes, or for comparison only the label set with most of them."""
     licence: str | None = None
@@ -116,6 +120,16 @@ class TrainSection(Section):
     """Recipe whose engine is measured beside the trained one on the report posts of `eval.data`."""
     threads: int | None = Field(default=None, gt=0)
     """CPU threads; fixed so that a resumed run repeats the uninterrupted one."""
+
+    @field_validator("priors")
+    @classmethod
+    def _priors_name_label_sets(cls, priors: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        for dataset, shares in priors.items():
+            if unknown := {label for name in shares for label in name.split("|")} - set(LABELS):
+                raise ValueError(f"unknown label {', '.join(sorted(unknown))}; known: {', '.join(LABELS)}")
+            if sum(shares.values()) >= 1:
+                raise ValueError(f"priors of {dataset} leave nothing for its other label sets")
+        return priors
 
     @model_validator(mode="after")
     def _partners_stay(self) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
@@ -45,7 +45,7 @@ def encode_rows(
     tokenizer: PreTrainedTokenizerBase,
     *,
     max_tokens: int,
-    weights: Mapping[str, float],
+    weights: Sequence[float] = (),
     with_answers: bool,
     groups: Sequence[str] = GROUPS,
     formatting_noise: float = 0.0,
@@ -54,6 +54,7 @@ def encode_rows(
 ) -> list[TrainingRow]:
     """Tokens of every example; formatting is varied at random on a `formatting_noise` share of them.
 
+    `weights` are the examples' loss weights (default: 1 each).
     With `majority`, only the label sets with most votes count. Answers name targets of the closed list `groups`, in
     its order: that is the order in which they are decoded.
     """
@@ -66,7 +67,8 @@ def encode_rows(
         answers.append(_answer(example, prompt, groups, edited) if with_answers else None)
     prompts = prompt.encode(tokenizer, shown, max_tokens)
     rows = []
-    for example, tokens, answer in zip(examples, prompts, answers, strict=True):
+    weights = weights or [1.0] * len(examples)
+    for example, tokens, answer, weight in zip(examples, prompts, answers, weights, strict=True):
         summary = _written(example, "summary")
         preface = _token_ids(tokenizer, prompt.render_preface(summary))
         pieces = [(list(tokens.ids), False), (preface, with_answers and bool(summary))]
@@ -85,7 +87,7 @@ def encode_rows(
                 label_at,
                 tuple(at for at, flag in enumerate(flags) if flag),
                 vote_shares(tally(plurality(example.votes)) if majority else example.votes),
-                weights.get(example.dataset, 1.0),
+                weight,
             )
         )
     return rows

@@ -49,6 +49,9 @@ class AdapterTrainer:
         self.optimizer = build_optimizer(job.train, list(self.parameters.values()))
         self.batches = job.plan()
         self.steps = math.ceil(len(self.batches) / job.train.accumulate)
+        self.unit = sum(job.rows[i].weight for batch in self.batches for i in batch) / max(
+            1, len(self.batches)
+        )
         self.at = Progressed(job.key, 0, None, None, (), (), 0.0)
         self.best: dict[str, Tensor] | None = None
 
@@ -96,14 +99,17 @@ class AdapterTrainer:
         return total
 
     def _backward(self, step: int, indices: Sequence[int], parts: int) -> float:
-        """Gradients of this process's rows of one micro-batch; returns what all of its rows add to the loss."""
+        """Gradients of this process's rows of one micro-batch; returns what all of its rows add to the mean loss.
+
+        The gradient's unit is the mean weight of a batch, not that of this one: batches of long rows hold fewer of
+        them, and rows with an answer are long, so that harmful posts would count for more than neutral ones.
+        """
         loss = torch.zeros(())
         if mine := self.team.share(indices):
             batch = collate([self.job.rows[i] for i in mine], self.job.pad)
             losses, _ = batch_loss(self.lm, batch, self.head, self.job.train.explanation_weight)
-            whole = torch.tensor([self.job.rows[i].weight for i in indices])
-            loss = (losses * batch.weights).sum() / whole.sum()
-        total = self.team.sum(loss.detach())
+            loss = (losses * batch.weights).sum()
+        total = self.team.sum(loss.detach()) / sum(self.job.rows[i].weight for i in indices)
         if not torch.isfinite(total):
             shown = ", ".join(self.job.rows[i].example_id for i in indices[:8])
             raise TrainingError(
@@ -111,7 +117,7 @@ class AdapterTrainer:
                 hint="lower train.lr or raise train.warmup_share, then --resume from the last checkpoint",
             )
         if loss.requires_grad:
-            (loss / parts).backward()  # type: ignore[no-untyped-call]
+            (loss / (self.unit * parts)).backward()  # type: ignore[no-untyped-call]
         return total.item() / parts
 
     @contextmanager
@@ -151,11 +157,14 @@ class AdapterTrainer:
 
 @torch.no_grad()
 def tune_loss(lm: GatedLM, job: Job, head: Tensor, team: Team | None = None) -> float:
-    """Mean vote loss over the tune rows; 0 if there are none."""
+    """Weighted mean of the vote loss over the tune rows; 0 if there are none."""
+    if not job.tune_rows:
+        return 0.0
     team = team or Team()
     total = torch.zeros((), dtype=torch.float64)
     batches = plan_batches([len(r.ids) for r in job.tune_rows], 2 * job.train.batch_tokens, Random(0))
     for indices in team.share(batches):
-        losses, _ = batch_loss(lm, collate([job.tune_rows[i] for i in indices], job.pad), head, 0.0)
-        total += losses.sum().item()
-    return team.sum(total).item() / max(1, len(job.tune_rows))
+        batch = collate([job.tune_rows[i] for i in indices], job.pad)
+        losses, _ = batch_loss(lm, batch, head, 0.0)
+        total += (losses * batch.weights).sum().item()
+    return team.sum(total).item() / sum(row.weight for row in job.tune_rows)

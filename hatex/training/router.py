@@ -18,6 +18,7 @@ from hatex.data.votes import vote_shares
 from hatex.errors import TrainingError
 from hatex.routing.calibration import Calibration, fit_calibration
 from hatex.routing.router import Router
+from hatex.training.weights import example_weights
 from hatex.types import Example, Progress
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from hatex.engine import Engine
     from hatex.recipe import Recipe
-    from hatex.recipe.train import RouterSection
+    from hatex.recipe.train import RouterSection, TrainSection
     from hatex.registry import Registry
     from hatex.routing.encoder import Encoder
 
@@ -231,13 +232,14 @@ def _calibrate(
     assert recipe.train is not None
     assert recipe.train.router is not None
     engine: Engine = assemble(recipe, registry, encoder=encoder, router=router, progress=progress)
-    posts = _tune_posts(examples, recipe.train.router.calibration_posts, recipe.train.seed)
+    posts = _tune_posts(examples, recipe.train)
     texts = [e.text for e in posts]
     shares = np.array([vote_shares(e.votes) for e in posts])
     sizes: dict[str, int] = defaultdict(int)
     for e in posts:
         sizes[e.dataset] += 1
-    weights = np.array([len(posts) / len(sizes) / sizes[e.dataset] for e in posts])
+    even = {dataset: len(posts) / len(sizes) / size for dataset, size in sizes.items()}
+    weights = np.array(example_weights(posts, even, recipe.train.priors))
     gates = [engine.gate(texts, "blend")]
     if "full" in engine.adapters:
         gates.append(engine.gate(texts, "full"))
@@ -250,13 +252,21 @@ def _calibrate(
     )
 
 
-def _tune_posts(examples: Sequence[Example], per_set: int, seed: int) -> list[Example]:
+def _tune_posts(examples: Sequence[Example], train: TrainSection) -> list[Example]:
+    """Posts of the data sets that platform adapters are trained on.
+
+    Others only tell how often their collectors chose harmful posts, and would shift the answers of the adapters that
+    the router gives them.
+    """
+    assert train.router is not None
     pools: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
-        if example.split == "tune":
-            pools[example.dataset].append(example)
+        if example.split == "tune" and example.platform in train.router.adapters:
+            section = train.adapters.get(example.platform)
+            if section is None or not section.rows or example.dataset in section.rows:
+                pools[example.dataset].append(example)
     chosen = []
     for _, pool in sorted(pools.items()):
-        pool.sort(key=lambda e: hashlib.sha256(f"{seed}/{e.id}".encode()).digest())
-        chosen += pool[:per_set]
+        pool.sort(key=lambda e: hashlib.sha256(f"{train.seed}/{e.id}".encode()).digest())
+        chosen += pool[: train.router.calibration_posts]
     return chosen

@@ -198,6 +198,7 @@ def encode(
 ) -> list[TrainingRow]:
     """Training rows have answers and varied formatting, the others neither."""
     from hatex.training.encoding import encode_rows, guess_rows
+    from hatex.training.weights import example_weights
 
     train = plan.train
     if tokenizer is None:
@@ -207,7 +208,7 @@ def encode(
         plan.prompt,
         tokenizer,
         max_tokens=train.max_tokens,
-        weights=train.adapters[name].dataset_weights,
+        weights=example_weights(examples, train.adapters[name].dataset_weights, train.priors),
         with_answers=is_training and train.explanation_weight > 0,
         formatting_noise=train.formatting_noise if is_training else 0.0,
         groups=plan.recipe.groups or GROUPS,
@@ -239,6 +240,6 @@ def _key(plan: Plan, job: Job, identity: str | None) -> str:
         job.section.model_dump(),
         identity,
         str(plan.prompt),
-        [(row.example_id, row.ids, row.shares) for row in (*job.rows, *job.tune_rows)],
+        [(row.example_id, row.ids, row.shares, row.weight) for row in (*job.rows, *job.tune_rows)],
     ]
     return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()

@@ -251,7 +251,7 @@ def test_training_targets(engine):
         rationales=(Rationale(7, 11),),
         has_rationales=True,
     )
-    settings = {"max_tokens": 512, "weights": {}, "groups": engine.groups}
+    settings = {"max_tokens": 512, "groups": engine.groups}
     [row] = encode_rows([example], engine.prompt, engine.tokenizer, with_answers=True, **settings)
     written = engine.tokenizer.decode(row.ids)
     assert written.startswith(engine.prompt.render(text) + " offensive")

@@ -40,7 +40,7 @@ def trainer_of(ground, tokenizer, make_example, tmp_path):
             "lr": 1e-2,
         } | train
         section = TrainSection.model_validate(settings)
-        options = {"max_tokens": 64, "weights": {}, "with_answers": section.explanation_weight > 0}
+        options = {"max_tokens": 64, "with_answers": section.explanation_weight > 0}
         rows = encode_rows([make_example(i) for i in range(24)], COMPACT, tokenizer, **options)
         tune = encode_rows([make_example(i) for i in range(24, 33)], COMPACT, tokenizer, **options)
         job = Job("a", section.adapters["a"], section, rows, tune, 0, key, tmp_path / "work")
@@ -66,16 +66,35 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 def test_loss_falls_and_the_best_on_tune_is_kept(trainer_of) -> None:
-    train = {"adapters": {"a": {"epochs": 8}}, "lr": 2e-2, "evaluations": 5, "explanation_weight": 0.2}
+    train = {"adapters": {"a": {"epochs": 12}}, "lr": 2e-2, "evaluations": 5, "explanation_weight": 0.2}
     trainer = trainer_of(**train)
     trained = trainer.run(resume=False)
     losses = [loss for _, loss in trained.progressed.losses]
     assert [step for step, _ in trained.progressed.losses] == list(range(1, trainer.steps + 1))
-    epoch = len(losses) // 8
+    epoch = len(losses) // 12
     assert sum(losses[-epoch:]) < 0.95 * sum(losses[:epoch])
     tune = dict(trained.progressed.tune_losses)
     assert len(tune) == 5
     assert trained.progressed.best_loss == min(tune.values()) == tune[trained.progressed.best_step]
+
+
+def test_a_post_counts_as_much_in_a_batch_of_few_as_in_one_of_many(trainer_of) -> None:
+    trainer = trainer_of()
+    together = [(0, 1, 2, 3), (4,)]
+    trainer.batches = [list(batch) for batch in together]
+    trainer.steps = len(trainer.batches)
+    trainer.unit = 1.0
+    by_batch = [
+        gradients(trainer, step).clone() for step in range(2) if trainer.optimizer.zero_grad() is None
+    ]
+    alone = []
+    for i in range(5):
+        for parameter in trainer.parameters.values():
+            parameter.grad = None
+        trainer._backward(0, [i], 1)
+        alone.append(torch.cat([p.grad.flatten() for p in trainer.parameters.values()]))
+    torch.testing.assert_close(by_batch[0], sum(alone[:4]), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(by_batch[1] - by_batch[0], alone[4], rtol=1e-3, atol=1e-5)
 
 
 def test_an_adapter_that_gets_worse_keeps_its_best_weights(trainer_of) -> None:

@@ -98,7 +98,7 @@ def test_one_class_and_untouched_labels_are_refused() -> None:
 
 
 def encode(examples: list[Example], tokenizer, prompt=COMPACT, **options):
-    settings = {"max_tokens": 200, "weights": {}, "with_answers": True} | options
+    settings = {"max_tokens": 200, "with_answers": True} | options
     return encode_rows(examples, prompt, tokenizer, **settings)
 
 
@@ -180,7 +180,7 @@ def test_labels_that_begin_alike_are_refused(tokenizer) -> None:
 
 def test_shares_and_weights_are_carried_over(make_example, tokenizer) -> None:
     example = replace(make_example(0), votes=(Vote(("neutral",), 3), Vote(("offensive", "hate"), 1)))
-    (row,) = encode([example], tokenizer, weights={"boards": 2.5})
+    (row,) = encode([example], tokenizer, weights=[2.5])
     assert row.shares == (0.75, 0, 0, 0, 0, 0.25, 0)
     assert row.weight == 2.5
 
