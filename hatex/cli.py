@@ -113,6 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in takewhile(lambda argument: argument != "--", arguments)
     silence_libraries(os.environ)
+    if sys.stdout is None:
+        sys.stderr.write("error: stdout is closed\nhint: send it to /dev/null where nobody is to read it\n")
+        return 2
     try:
         try:
             if not arguments:

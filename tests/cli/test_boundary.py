@@ -173,3 +173,10 @@ def test_a_closed_pipe_ends_quietly(words: list[str]) -> None:
         process.stdout.close()
         err = process.stderr.read()
     assert (process.returncode, err) == (0, b"")
+
+
+def test_a_closed_stdout_is_said() -> None:
+    script = "import sys; sys.stdout = None; from hatex.cli import main; sys.exit(main(['--help']))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: stdout is closed\nhint: ")

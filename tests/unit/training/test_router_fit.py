@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from hatex.errors import TrainingError
-from hatex.recipe.train import RouterSection
+from hatex.recipe.train import RouterSection, TrainSection
 from hatex.routing.calibration import fit_calibration
-from hatex.training.router import _fit, _sample, _temperature, check_platforms
+from hatex.training.router import _fit, _sample, _temperature, _tune_posts, check_platforms
 from hatex.types import LABEL_SETS
 
 SECTION = RouterSection(adapters=("forums", "wiki", "mine"), hidden=8, epochs=25, lr=1e-2)
@@ -109,3 +111,20 @@ def test_data_sets_take_turns_and_platforms_must_exist(make_example) -> None:
     with pytest.raises(TrainingError, match="no tune posts of platform forums") as caught:
         check_platforms(rows, section)
     assert "wiki" in (caught.value.hint or "")
+
+
+def test_calibration_sees_what_platform_adapters_are_trained_on(make_example) -> None:
+    train = TrainSection.model_validate(
+        {
+            "data": "d",
+            "adapters": {"forums": {"rows": {"boards": 10}}, "full": {}},
+            "router": {"adapters": ["forums", "wiki"], "calibration_posts": 3},
+        }
+    )
+    sets = [("boards", "forums"), ("threads", "forums"), ("talk", "wiki"), ("comments", "news")]
+    examples = [
+        replace(make_example(i), dataset=dataset, platform=platform, split="tune")
+        for i, (dataset, platform) in enumerate(sets * 4)
+    ]
+    chosen = _tune_posts(examples, train)
+    assert [e.dataset for e in chosen] == ["boards"] * 3 + ["talk"] * 3
