@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hatex.model.cache import PromptCache
 from hatex.model.gatedlm import GatedLM
-from hatex.model.scoring import pad, plan
+from hatex.model.scoring import each_batch, pad
 from hatex.types import Sampling
 
 
@@ -42,7 +42,7 @@ def generate(
     Each batch holds at most `max_tokens` prompt tokens. Every row draws from a generator of its own (seed and row id),
     so a sample does not depend on what it is batched with.
     """
-    for batch in plan([len(p) for p in prompts], max_tokens):
+    for batch in each_batch([len(p) for p in prompts], max_tokens):
         ids, lengths = pad([prompts[i] for i in batch])
         cache = PromptCache.prefill(lm, ids, lengths, None if gates is None else gates[batch])
         _decode(lm, cache, list(batch), constraint, max_new_tokens, sampling)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from hatex.memory import release_free_pages
 from hatex.model.cache import PromptCache
 from hatex.model.gatedlm import GatedLM
 
@@ -20,6 +21,13 @@ def plan(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
         else:
             batches.append([index])
     return batches
+
+
+def each_batch(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """The batches of `plan` one by one; what one has used is free before the next."""
+    for batch in plan(lengths, max_tokens):
+        yield batch
+        release_free_pages()
 
 
 def pad(rows: Sequence[Sequence[int]], fill: int = 0) -> tuple[Tensor, Tensor]:
@@ -49,7 +57,7 @@ def score_labels(
     out = torch.zeros(len(prompts), len(labels))
     is_single = all(len(label) == 1 for label in labels)
     head = lm.vocabulary[[label[0] for label in labels]] if is_single else None
-    for batch in plan([len(p) for p in prompts], max_tokens):
+    for batch in each_batch([len(p) for p in prompts], max_tokens):
         ids, lengths = pad([prompts[i] for i in batch])
         rows = None if gates is None else gates[batch]
         if head is not None:

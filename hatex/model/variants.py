@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hatex.model.cache import PromptCache
 from hatex.model.gatedlm import GatedLM
-from hatex.model.scoring import pad, plan, score_labels
+from hatex.model.scoring import each_batch, pad, plan, score_labels
 
 
 @torch.inference_mode()
@@ -41,7 +41,7 @@ def score_variants(
     for variant, owner in enumerate(owners):
         owned[owner].append(variant)
     out = torch.zeros(len(variants), len(labels))
-    for batch in plan([len(prompt) for prompt in prompts], max_tokens):
+    for batch in each_batch([len(prompt) for prompt in prompts], max_tokens):
         ids, lengths = pad([prompts[i] for i in batch])
         cache = PromptCache.prefill(lm, ids, lengths, gates[batch])
         members = [(place, variant) for place, i in enumerate(batch) for variant in owned[i]]

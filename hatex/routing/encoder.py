@@ -11,6 +11,7 @@ import numpy as np
 
 from hatex.data.cleaning import clean
 from hatex.errors import ModelError
+from hatex.memory import bound_shape_caches, release_free_pages
 from hatex.types import NO_PROGRESS, Progress
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Encoder:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
+        bound_shape_caches()
         try:
             json.loads((folder / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -62,6 +64,7 @@ class Encoder:
             for batch in _batches(order, [len(ids) for ids in encoded]):
                 out[batch] = self._embed([encoded[i] for i in batch]).numpy()
                 advance(len(batch))
+        release_free_pages()
         return out
 
     def _embed(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:

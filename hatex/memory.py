@@ -1,0 +1,34 @@
+"""Memory that a long run would never give back: libraries' caches of matmul shapes, and freed pages that malloc keeps.
+
+Posts differ in length, so nearly every batch has a shape of its own. oneDNN keeps what it prepares for the last 1,024
+of them, and malloc keeps the pages of the largest tensor of each size: memory grew with the number of batches.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import MutableMapping
+from functools import cache
+from typing import Final
+
+SHAPE_CACHES: Final = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
+"""Entries of oneDNN's cache and of PyTorch's own in front of it; one batch of a Llama needs about 14 of each."""
+
+
+def bound_shape_caches(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Bound both caches, unless the environment says otherwise; works until the process's first matmul."""
+    for name, value in SHAPE_CACHES.items():
+        environment.setdefault(name, value)
+
+
+def release_free_pages() -> None:
+    """Give freed pages back to the system (glibc's `malloc_trim`; elsewhere malloc does so itself, or cannot)."""
+    if (trim := _malloc_trim()) is not None:
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> ctypes._NamedFuncPointer | None:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None

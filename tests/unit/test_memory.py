@@ -1,0 +1,49 @@
+"""Bounded caches and freed pages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from hatex.memory import SHAPE_CACHES, bound_shape_caches
+
+GROWTH = """
+import torch
+from hatex.memory import bound_shape_caches, release_free_pages
+if {bounded}:
+    bound_shape_caches()
+weight = torch.randn(512, 256, dtype=torch.bfloat16)
+
+def resident():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))
+
+def run(rows):
+    torch.nn.functional.linear(torch.randn(rows, 256, dtype=torch.bfloat16), weight)
+    if {bounded}:
+        release_free_pages()
+
+for rows in range(1, 100):
+    run(rows)
+before = resident()
+for rows in range(100, 900):
+    run(rows)
+print(resident() - before)
+"""
+
+
+def test_what_the_environment_says_stays() -> None:
+    environment = {"LRU_CACHE_CAPACITY": "1024"}
+    bound_shape_caches(environment)
+    assert environment == SHAPE_CACHES | {"LRU_CACHE_CAPACITY": "1024"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and trims glibc's malloc")
+def test_many_shapes_keep_less_memory_when_bounded() -> None:
+    grown = []
+    for bounded in (True, False):
+        script = GROWTH.format(bounded=bounded)
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        grown.append(int(done.stdout))
+    assert grown[0] < 0.5 * grown[1]
