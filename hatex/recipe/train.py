@@ -40,6 +40,9 @@ class AdapterSection(Section):
     """Overrides `train.lr`."""
     dataset_weights: dict[str, float] = Field(default_factory=dict)
     """Loss weight of each data set; absent sets weigh 1."""
+    perspective: str | None = None
+    """Experimental: only the votes of this group of annotators count, five people at least. Such an adapter is neither
+    merged nor exported."""
 
 
 class RefineSection(Section):

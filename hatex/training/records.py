@@ -44,7 +44,7 @@ tags: [hate-speech-detection, lora]
 A LoRA adapter of hatex: it answers whether a post is neutral, offensive or hate speech, as the annotators of
 its training data would, and names affected groups and harmful words.
 
-- Platforms: {", ".join(job.section.platforms) or "all"}
+{_perspective(job)}- Platforms: {", ".join(job.section.platforms) or "all"}
 - Started from {start}; r = {lora.r}, alpha = {lora.alpha:g}, dropout = {lora.dropout:g}
 - Loss: minus log of the probability mass of each vote's label set, at the label position{_answers(job)}
 - {trained.tokens:,} tokens, {at.step} steps, {at.seconds / 60:.0f} minutes on {facts.hardware}
@@ -62,6 +62,15 @@ Intended use: research, and help for human moderators. It reads English posts of
 mistakes, above all on irony, quotation, reclaimed words and groups that its data rarely names. It must not be
 the only reason for a sanction.
 """
+
+
+def _perspective(job: Job) -> str:
+    group = job.section.perspective
+    return (
+        f"- **Experimental**: learnt from annotators of group {group} alone; not to be given away\n"
+        if group
+        else ""
+    )
 
 
 def _answers(job: Job) -> str:

@@ -134,6 +134,11 @@ def _find_parents(run: _Run, weights: Mapping[str, float]) -> list[Artefact]:
         if known.name == base:
             for parent in parents:
                 check_adapter_fits(known.manifest, parent.manifest)
+    if experimental := [parent.name for parent in parents if parent.manifest.extra.get("perspective")]:
+        raise RegistryError(
+            f"{', '.join(experimental)} answers as one group of annotators would, and is not for giving away",
+            hint="merge adapters trained without `perspective`",
+        )
     # Imported adapters are bound to a name alone.
     identities = {parent.manifest.base_identity for parent in parents} - {None}
     if len(identities) > 1:

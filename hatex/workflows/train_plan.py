@@ -18,6 +18,7 @@ from hatex.recipe.schema import Recipe
 from hatex.recipe.train import TrainSection
 from hatex.registry import Artefact, Registry
 from hatex.registry.names import Kind
+from hatex.training.perspective import group_examples
 from hatex.types import Example, Progress, Split
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ class Plan:
     @property
     def trains_router(self) -> bool:
         return ROUTER in self.names
+
+    def examples_of(self, name: str) -> Sequence[Example]:
+        """What adapter `name` learns from and is measured on: every example, or one annotator group's votes."""
+        group = self.train.adapters[name].perspective
+        return self.examples if group is None else group_examples(self.examples, group, name)
 
     def existing(self, kind: Kind, name: str) -> Artefact | None:
         """An artefact of this name in the registry's own folder; the read-only starter set may be covered."""
@@ -167,7 +173,7 @@ def build_job(plan: Plan, name: str, tokenizer: PreTrainedTokenizerBase | None, 
     from hatex.training.rows import select_examples
 
     section, train = plan.train.adapters[name], plan.train
-    chosen = select_examples(plan.examples, name, train.adapters, train.seed)
+    chosen = select_examples(plan.examples_of(name), name, train.adapters, train.seed)
     rows = encode(plan, name, chosen, tokenizer, is_training=True)
     check_votes(name, rows)
     if section.partners:
@@ -183,7 +189,7 @@ def build_job(plan: Plan, name: str, tokenizer: PreTrainedTokenizerBase | None, 
 def report_rows(plan: Plan, job: Job, tokenizer: PreTrainedTokenizerBase) -> Sequence[TrainingRow]:
     """Rows of the report split that the finished adapter is measured on, for its card."""
     names = {row.dataset for row in job.rows}
-    chosen = [e for e in plan.examples if e.split == "train" and e.dataset in names]
+    chosen = [e for e in plan.examples_of(job.name) if e.split == "train" and e.dataset in names]
     posts = _sample(plan, job.name, chosen, "report", plan.train.report_posts)
     return encode(plan, job.name, posts, tokenizer, is_training=False)
 
@@ -219,7 +225,7 @@ def encode(
 
 def _sample(plan: Plan, name: str, chosen: Sequence[Example], split: Split, count: int) -> list[Example]:
     datasets, platforms = {e.dataset for e in chosen}, plan.train.adapters[name].platforms
-    pool = [e for e in plan.examples if e.split == split and e.dataset in datasets]
+    pool = [e for e in plan.examples_of(name) if e.split == split and e.dataset in datasets]
     pool = [e for e in pool if not platforms or e.platform in platforms]
     Random(f"{plan.train.seed}/{split}/{name}").shuffle(pool)
     return pool[:count]

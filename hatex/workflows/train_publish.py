@@ -44,7 +44,7 @@ def publish_adapter(
     base, report = parents[0], report_of(job, trained)
     card = Path(plan.train.data) / CARD
     ids = {row.example_id for row in job.rows}
-    votes = _votes_per_post(plan.examples, ids)
+    votes = _votes_per_post(plan.examples_of(job.name), ids)
     adapter = trained_adapter(start, trained.weights)
     measured = _measure(plan, job, adapter, lm, tokenizer) if plan.train.report_posts else {}
     fields: dict[str, Any] = {
@@ -63,6 +63,7 @@ def publish_adapter(
         },
         "parents": {each.ref: each.manifest.digest for each in parents},
         "rows": report.rows,
+        "perspective": job.section.perspective,
         "votes_per_post": votes,
         "training_key": job.key,
     }
