@@ -11,6 +11,7 @@ from hatex.evaluation.estimate import Estimate
 from hatex.evaluation.functional import SuiteResult
 from hatex.evaluation.requirements import Outcome
 from hatex.evaluation.run import EvalRun
+from hatex.evaluation.sheet import MEAN
 from hatex.evaluation.specs import ORACLE
 
 
@@ -41,12 +42,12 @@ def _facts(run: EvalRun) -> tuple[str, ...]:
 
 
 def strategy_table(run: EvalRun, metric: str) -> Table:
-    """Rows strategies, columns data sets.
+    """Rows strategies, columns data sets, then how far the mean is from the reference's.
 
     `*` is the best of a column (the oracle, which nobody can use, is out of that contest); `+` and `-` are
     better and worse than the reference with a paired interval that leaves out 0.
     """
-    gaps = Gaps()
+    gaps, has_mean = Gaps(), MEAN in run.columns and len(run.strategies) > 1
     best = {column: _best(run, metric, column) for column in run.columns}
     rows = []
     for strategy in run.strategies:
@@ -55,13 +56,23 @@ def strategy_table(run: EvalRun, metric: str) -> Table:
             cell = gaps.cell(run.results[strategy][column][metric], f"{strategy} on {column}")
             difference = run.differences.get(strategy, {}).get(column, {}).get(metric)
             cells.append(_mark(cell, metric, difference, is_best=strategy in best[column]))
+        if has_mean:
+            cells.append(_gap_cell(run.differences.get(strategy, {}).get(MEAN, {}).get(metric)))
         rows.append(tuple(cells))
     legend = f"* best; + better, - worse than {run.reference} (paired bootstrap)"
     if run.same_as:
         legend += "; = weighs every post like the one named"
     about = METRICS[metric]
     title = f"{metric}: {about.meaning} ({about.better} is better)"
-    return Table(title, _columns(run, metric), tuple(rows), (legend, *gaps.notes()), "strategy")
+    columns = _columns(run, metric) + ((Cell(f"{MEAN} minus {run.reference}'s"),) if has_mean else ())
+    return Table(title, columns, tuple(rows), (legend, *gaps.notes()), "strategy")
+
+
+def _gap_cell(difference: Estimate | None) -> Cell:
+    """A paired difference with its interval; nothing for the reference itself, or where it is not defined."""
+    if difference is None or difference.value is None or difference.low is None or difference.high is None:
+        return Cell("")
+    return Cell(f"{difference.value:+.3f}", f"{difference.low:+.3f} to {difference.high:+.3f}")
 
 
 def _columns(run: EvalRun, metric: str) -> tuple[Cell, ...]:
