@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from hatex.commands.lazy import LazyGroup, Verb
-from hatex.errors import HatexError
+from hatex.errors import HatexError, UsageError
 
 VERBS: Final = {
     "prepare": Verb("hatex.commands.prepare:command", "Fetch the models and turn raw rows into examples."),
@@ -114,8 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     as_json = "--json" in takewhile(lambda argument: argument != "--", arguments)
     silence_libraries(os.environ)
     if sys.stdout is None:
-        sys.stderr.write("error: stdout is closed\nhint: send it to /dev/null where nobody is to read it\n")
-        return 2
+        closed = UsageError("stdout is closed", hint="send it to /dev/null where nobody is to read it")
+        return report(closed, as_json=False)
     try:
         try:
             if not arguments:

@@ -47,17 +47,19 @@ def strategy_table(run: EvalRun, metric: str) -> Table:
     `*` is the best of a column (the oracle, which nobody can use, is out of that contest); `+` and `-` are
     better and worse than the reference with a paired interval that leaves out 0.
     """
-    gaps, has_mean = Gaps(), MEAN in run.columns and len(run.strategies) > 1
+    gaps = Gaps()
+    has_mean = MEAN in run.columns and len(run.strategies) > 1
     best = {column: _best(run, metric, column) for column in run.columns}
     rows = []
     for strategy in run.strategies:
+        differences = run.differences.get(strategy, {})
         cells = [Cell(strategy, f"= {run.same_as[strategy]}" if strategy in run.same_as else "")]
         for column in run.columns:
             cell = gaps.cell(run.results[strategy][column][metric], f"{strategy} on {column}")
-            difference = run.differences.get(strategy, {}).get(column, {}).get(metric)
+            difference = differences.get(column, {}).get(metric)
             cells.append(_mark(cell, metric, difference, is_best=strategy in best[column]))
         if has_mean:
-            cells.append(_gap_cell(run.differences.get(strategy, {}).get(MEAN, {}).get(metric)))
+            cells.append(_gap_cell(differences.get(MEAN, {}).get(metric)))
         rows.append(tuple(cells))
     legend = f"* best; + better, - worse than {run.reference} (paired bootstrap)"
     if run.same_as:

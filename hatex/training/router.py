@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
@@ -18,6 +18,7 @@ from hatex.data.votes import vote_shares
 from hatex.errors import TrainingError
 from hatex.routing.calibration import Calibration, fit_calibration
 from hatex.routing.router import Router
+from hatex.training.rows import in_seeded_order
 from hatex.training.weights import example_weights
 from hatex.types import Example, Progress
 
@@ -152,7 +153,7 @@ def _sample(
             pools[example.platform].append(example)
     chosen = []
     for platform in section.adapters:
-        pool = sorted(pools[platform], key=lambda e: hashlib.sha256(f"{seed}/{e.id}".encode()).digest())
+        pool = in_seeded_order(pools[platform], seed)
         by_set: dict[str, list[Example]] = defaultdict(list)
         for example in pool:
             by_set[example.dataset].append(example)
@@ -235,9 +236,7 @@ def _calibrate(
     posts = _tune_posts(examples, recipe.train)
     texts = [e.text for e in posts]
     shares = np.array([vote_shares(e.votes) for e in posts])
-    sizes: dict[str, int] = defaultdict(int)
-    for e in posts:
-        sizes[e.dataset] += 1
+    sizes = Counter(e.dataset for e in posts)
     even = {dataset: len(posts) / len(sizes) / size for dataset, size in sizes.items()}
     weights = np.array(example_weights(posts, even, recipe.train.priors))
     gates = [engine.gate(texts, "blend")]
@@ -267,6 +266,5 @@ def _tune_posts(examples: Sequence[Example], train: TrainSection) -> list[Exampl
                 pools[example.dataset].append(example)
     chosen = []
     for _, pool in sorted(pools.items()):
-        pool.sort(key=lambda e: hashlib.sha256(f"{train.seed}/{e.id}".encode()).digest())
-        chosen += pool[: train.router.calibration_posts]
+        chosen += in_seeded_order(pool, train.seed)[: train.router.calibration_posts]
     return chosen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -73,9 +73,12 @@ def _pools(examples: Sequence[Example], seed: int) -> dict[str, list[Example]]:
     for example in examples:
         if example.split == "train" and any(len(vote.labels) < 3 for vote in example.votes):
             pools[example.dataset].append(example)
-    for pool in pools.values():
-        pool.sort(key=lambda e: hashlib.sha256(f"{seed}/{e.id}".encode()).digest())
-    return pools
+    return {dataset: in_seeded_order(pool, seed) for dataset, pool in pools.items()}
+
+
+def in_seeded_order(examples: Iterable[Example], seed: int) -> list[Example]:
+    """Examples in an order that is theirs alone: it stays when others come or go."""
+    return sorted(examples, key=lambda e: hashlib.sha256(f"{seed}/{e.id}".encode()).digest())
 
 
 def _rows_before(section: AdapterSection, sections: Mapping[str, AdapterSection]) -> Counter[str]:

@@ -80,13 +80,8 @@ def test_loss_falls_and_the_best_on_tune_is_kept(trainer_of) -> None:
 
 def test_a_post_counts_as_much_in_a_batch_of_few_as_in_one_of_many(trainer_of) -> None:
     trainer = trainer_of()
-    together = [(0, 1, 2, 3), (4,)]
-    trainer.batches = [list(batch) for batch in together]
-    trainer.steps = len(trainer.batches)
-    trainer.unit = 1.0
-    by_batch = [
-        gradients(trainer, step).clone() for step in range(2) if trainer.optimizer.zero_grad() is None
-    ]
+    trainer.batches, trainer.unit = [[0, 1, 2, 3], [4]], 1.0
+    by_batch = [gradients(trainer, step) for step in range(2)]
     alone = []
     for i in range(5):
         for parameter in trainer.parameters.values():
