@@ -8,6 +8,7 @@ kind}` in code points of `text`; `explanation` is a JSON object or null; the oth
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -147,6 +148,11 @@ def read_examples(
 ) -> list[Example]:
     """`iter_examples` as a list."""
     return list(iter_examples(path, splits=splits, datasets=datasets, platforms=platforms))
+
+
+def in_seeded_order(examples: Iterable[Example], seed: int) -> list[Example]:
+    """Examples in an order that is theirs alone: it stays when others come or go."""
+    return sorted(examples, key=lambda e: hashlib.sha256(f"{seed}/{e.id}".encode()).digest())
 
 
 def _check_version(found: pa.Schema, file: Path) -> None:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatex.data.examples import in_seeded_order
 from hatex.data.formatting import common_form, vary
 from hatex.data.votes import vote_shares
 from hatex.errors import TrainingError
 from hatex.routing.calibration import Calibration, fit_calibration
 from hatex.routing.router import Router
-from hatex.training.rows import in_seeded_order
 from hatex.training.weights import example_weights
 from hatex.types import Example, Progress
 

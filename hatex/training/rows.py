@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from hatex.data.examples import in_seeded_order
 from hatex.errors import TrainingError
 from hatex.recipe.train import AdapterSection
 from hatex.types import Example
@@ -74,11 +74,6 @@ def _pools(examples: Sequence[Example], seed: int) -> dict[str, list[Example]]:
         if example.split == "train" and any(len(vote.labels) < 3 for vote in example.votes):
             pools[example.dataset].append(example)
     return {dataset: in_seeded_order(pool, seed) for dataset, pool in pools.items()}
-
-
-def in_seeded_order(examples: Iterable[Example], seed: int) -> list[Example]:
-    """Examples in an order that is theirs alone: it stays when others come or go."""
-    return sorted(examples, key=lambda e: hashlib.sha256(f"{seed}/{e.id}".encode()).digest())
 
 
 def _rows_before(section: AdapterSection, sections: Mapping[str, AdapterSection]) -> Counter[str]:

@@ -4,13 +4,12 @@ from.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hatex.data.examples import iter_examples, read_examples
+from hatex.data.examples import in_seeded_order, iter_examples, read_examples
 from hatex.data.formatting import common_form
 from hatex.data.raw import Problem, RawPost
 from hatex.errors import DataError, UsageError
@@ -90,17 +89,11 @@ def _choose(name: str, examples: Sequence[Example], section: EvalSection) -> Eva
 
 
 def choose_posts(examples: Sequence[Example], limit: int | None, seed: int) -> list[Example]:
-    """A seeded sample in file order. A post's rank depends on its id alone, so a grown set keeps most of
-    it.
-    """
+    """A seeded sample in file order. A post's rank depends on its id alone, so a grown set keeps most of it."""
     if limit is None or len(examples) <= limit:
         return list(examples)
-    ranked = sorted(range(len(examples)), key=lambda i: _rank(examples[i].id, seed))
-    return [examples[i] for i in sorted(ranked[:limit])]
-
-
-def _rank(post_id: str, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}/{post_id}".encode()).digest()
+    chosen = {example.id for example in in_seeded_order(examples, seed)[:limit]}
+    return [example for example in examples if example.id in chosen]
 
 
 def read_sources(sections: Sequence[SourceSection], progress: Progress) -> list[Example]:
