@@ -119,7 +119,7 @@ class Change:
 class Explanation:
     """Why a post has its label.
 
-    `word_weights` holds, for every word of the post as the prompt shows it, how likely the model was to mark it;
+    `word_weights` holds, for every word of the post as the prompt shows it, how much it carries the label, 0 to 1;
     `change` is the smallest change of the post that was tried and found to turn the label, or the largest that did
     not. Neither is part of the JSON contract.
     """

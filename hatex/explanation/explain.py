@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hatex.data.prompts import PostView
 from hatex.explanation.answer import AnswerForm, parse_answer
 from hatex.explanation.compose import compose
-from hatex.explanation.evidence import Finding, find_evidence
+from hatex.explanation.evidence import Finding, find_evidence, weigh_words
 from hatex.explanation.fields import Fields, read_fields
 from hatex.explanation.grammar import AnswerGrammar, build_grammar_tokenizer
 from hatex.explanation.protocol import DEFAULT_OPTIONS, GREEDY, ExplainEngine, ExplainOptions
@@ -61,7 +61,7 @@ class Explainer:
         marked = [fields[0].words for fields in drawn]
         findings = find_evidence(self.engine, texts, views, gates, probabilities, marked, options)
         return [
-            tuple(_explanation(text, probabilities[i], fields, findings[i]) for fields in drawn[i])
+            tuple(_explanation(text, views[i], probabilities[i], fields, findings[i]) for fields in drawn[i])
             for i, text in enumerate(texts)
         ]
 
@@ -150,7 +150,9 @@ def _completed(form: AnswerForm, answer: str) -> str:
     return answer if answer.endswith(tail) else answer.rstrip() + tail
 
 
-def _explanation(text: str, probabilities: Floats, fields: Fields, finding: Finding) -> Explanation:
+def _explanation(
+    text: str, view: PostView, probabilities: Floats, fields: Fields, finding: Finding
+) -> Explanation:
     summary, reason = compose(text, probabilities.tolist(), fields.groups, fields.words, finding.evidence)
     return Explanation(
         style="generated" if fields.summary or fields.reason else "composed",
@@ -159,6 +161,6 @@ def _explanation(text: str, probabilities: Floats, fields: Fields, finding: Find
         harmful_words=fields.words,
         reason=fields.reason or reason,
         evidence=finding.evidence,
-        word_weights=fields.word_weights,
+        word_weights=weigh_words(view, fields.word_probabilities, finding.evidence),
         change=finding.change,
     )

@@ -15,13 +15,15 @@ from hatex.types import AffectedGroup, HarmfulWord
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """What the model said of one post: picks with their probabilities, free text where the template asks for
-    it.
+    """What the model said of one post: picks with their probabilities, free text where the template asks for it.
+
+    `groups` are those that the answer names and those it was likely to; `word_probabilities` holds P(the answer marks
+    the word) for every word shown.
     """
 
     groups: tuple[AffectedGroup, ...] = ()
     words: tuple[HarmfulWord, ...] = ()
-    word_weights: tuple[float, ...] = ()
+    word_probabilities: tuple[float, ...] = ()
     summary: str | None = None
     reason: str | None = None
 
@@ -31,12 +33,24 @@ def read_fields(grammar: AnswerGrammar, row_id: int, text: str, view: PostView) 
     answer = parse_answer(grammar.form, grammar.answer(row_id), grammar.groups, view.words)
     of_groups = inclusion_probabilities(grammar, row_id, answer, "targets", grammar.groups)
     of_words = inclusion_probabilities(grammar, row_id, answer, "words", view.words)
-    groups = tuple(AffectedGroup(grammar.groups[i], float(of_groups[i])) for i in answer.indices("targets"))
+    groups = list_groups(grammar.groups, answer.indices("targets"), of_groups.tolist())
     weights = tuple(float(w) for w in of_words)
     likely = likely_groups(groups)
     only_group = likely[0].name if len(groups) == len(likely) == 1 else None
     words = quote_words(text, view, answer.indices("words"), weights, only_group)
     return Fields(groups, words, weights, answer.texts.get("summary"), answer.texts.get("reason"))
+
+
+def list_groups(
+    names: Sequence[str], named: Sequence[int], probabilities: Sequence[float]
+) -> tuple[AffectedGroup, ...]:
+    """Groups that the answer named, and those it passed over although they were likely, in list order.
+
+    One greedy answer stops where stopping is likeliest, so that of two groups at .4 each it names none or one.
+    """
+    every = [AffectedGroup(name, float(p)) for name, p in zip(names, probabilities, strict=True)]
+    likely = set(likely_groups(every))
+    return tuple(group for i, group in enumerate(every) if i in named or group in likely)
 
 
 def quote_words(

@@ -10,6 +10,7 @@ import argparse
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +55,10 @@ def measure(name: str, registry: Registry, progress: Progress) -> Outcome:
     """Train what is not trained yet, then evaluate."""
     recipe = load_recipe("ablation", CHANGES[name])
     train(recipe, registry, resume=True, progress=progress)
+    blend_alone: dict[str, object] = {"strategies": ("blend",)}
     return Outcome(
-        _evaluate(recipe, registry, progress), _evaluate(recipe, registry, progress, form="common")
+        _evaluate(recipe, registry, progress, {} if name == AS_IT_STANDS else blend_alone),
+        _evaluate(recipe, registry, progress, blend_alone | {"form": "common", "suites": ()}),
     )
 
 
@@ -67,14 +70,11 @@ def share_models(registry: Path, folder: Path) -> None:
                 shutil.copytree(found, folder / kind, copy_function=os.link)
 
 
-def _evaluate(recipe: Recipe, registry: Registry, progress: Progress, form: str = "as_written") -> EvalRun:
-    section = recipe.require("eval")
-    changes: dict[str, object] = {"form": form}
-    if form != "as_written":
-        changes |= {"strategies": ("blend",), "suites": ()}
-    return evaluate(
-        recipe.model_copy(update={"eval": section.model_copy(update=changes)}), registry, progress=progress
-    )
+def _evaluate(
+    recipe: Recipe, registry: Registry, progress: Progress, changes: Mapping[str, object]
+) -> EvalRun:
+    section = recipe.require("eval").model_copy(update=changes)
+    return evaluate(recipe.model_copy(update={"eval": section}), registry, progress=progress)
 
 
 def variants_table(outcomes: dict[str, Outcome], seed: int) -> Table:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hatex.data.prompts import PostView
 from hatex.errors import UsageError
 from hatex.explanation import Explainer, ExplainOptions, explain_posts
-from hatex.explanation.evidence import find_evidence, single_deletions
-from hatex.types import LABELS, HarmfulWord, Sampling
+from hatex.explanation.evidence import find_evidence, single_deletions, weigh_words
+from hatex.types import LABELS, Evidence, HarmfulWord, Sampling
 
 HATE = np.array([[0.1, 0.2, 0.7]])
 
@@ -169,3 +169,11 @@ def test_no_wrapper_escapes_the_grammar(engine: Any, posts: tuple[str, ...]) -> 
         assert all(word.text == text[word.start : word.end] for word in explanation.harmful_words)
         for quoted in explanation.reason.split("“")[1:]:
             assert quoted.split("”")[0] in text
+
+
+def test_words_weigh_what_the_answer_and_deletion_say() -> None:
+    view = PostView.of("you silly goose")
+    evidence = (Evidence("you", 0, 3, -0.2), Evidence("silly goose", 4, 15, 0.3))
+    assert weigh_words(view, (0.2, 0.4, 1.0), evidence) == pytest.approx((0.1, 0.7, 1.0))
+    assert weigh_words(view, (0.2, 0.4, 1.0), ()) == (0.2, 0.4, 1.0)
+    assert weigh_words(view, (), evidence) == ()

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hatex.data.prompts import PostView
 from hatex.errors import ModelError
 from hatex.explanation.answer import AnswerForm, parse_answer, runs_of
-from hatex.explanation.fields import read_fields
+from hatex.explanation.compose import LIKELY
+from hatex.explanation.fields import list_groups, read_fields
 from hatex.explanation.grammar import AnswerGrammar, build_grammar_tokenizer
 from hatex.explanation.inclusion import inclusion_probabilities
 
@@ -58,8 +59,11 @@ def test_every_answer_is_made_of_the_post_and_the_list(text: str, seed: int, gra
     for word in fields.words:
         assert word.text == text[word.start : word.end] != ""
         assert 0 <= word.weight <= 1
-    assert [group.name for group in fields.groups] == [GROUPS[i] for i in parsed.indices("targets")]
-    assert len(fields.word_weights) == len(view.words)
+    named = {GROUPS[i] for i in parsed.indices("targets")}
+    assert [group.name for group in fields.groups if group.probability < LIKELY or group.name in named] == [
+        name for name in GROUPS if name in named
+    ]
+    assert len(fields.word_probabilities) == len(view.words)
     quoted = answer.split("\nWords: ")[1].removesuffix("\n")
     if quoted != "none" and "|" not in view.words:
         runs = [" ".join(view.words[a : b + 1]) for a, b in runs_of(parsed.indices("words"))]
@@ -177,3 +181,8 @@ def test_inclusion_is_exact_where_every_item_is_one_token(grammar_tokenizer: Any
     assert weights[0] == pytest.approx(0.2, abs=1e-3)
     assert weights[1] == pytest.approx(0.4 / 0.8, abs=1e-3)
     assert weights[2] == pytest.approx(0, abs=1e-3)
+
+
+def test_likely_groups_are_listed_though_the_answer_passed_them_over() -> None:
+    groups = list_groups(GROUPS, [1], [LIKELY / 2, LIKELY / 2, LIKELY + 0.1, 0.0])
+    assert [group.name for group in groups] == ["Men", "Older people"]
