@@ -19,7 +19,7 @@ from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
 from hatex.errors import UsageError
-from hatex.explanation.compose import compose
+from hatex.explanation.compose import LIKELY, compose
 from hatex.explanation.masking import mask_report
 from hatex.explanation.report import AdapterAnswer, PostReport, report_record
 from hatex.recipe.explain import StatementSection
@@ -269,7 +269,7 @@ def test_the_schema_refuses(club: PostReport, key: str, value: str) -> None:
 
 
 def test_a_group_that_is_unlikely_is_said_to_be(club: PostReport) -> None:
-    groups = (AffectedGroup("Older people", 0.2),)
+    groups = (AffectedGroup("Older people", LIKELY / 2),)
     report = replace(
         club, verdict=replace(club.verdict, explanation=replace(club.explanation, affected_groups=groups))
     )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatex.explanation.compose import compose, describe_change, describe_split
+from hatex.explanation.compose import LIKELY, compose, describe_change, describe_split
 from hatex.explanation.wording import join_words, name_groups, percent, points, quote, share_of_readers
 from hatex.types import LABELS, AffectedGroup, Change, Evidence, HarmfulWord, Label
 
@@ -131,7 +131,7 @@ def test_shares_in_words_are_near_the_share(share: float) -> None:
 
 
 def test_a_group_that_is_unlikely_gets_no_sentence() -> None:
-    said = " ".join(compose("text", PROBABILITIES["offensive"], [AffectedGroup("Women", 0.2)], (), ()))
+    said = " ".join(compose("text", PROBABILITIES["offensive"], [AffectedGroup("Women", LIKELY / 2)], (), ()))
     assert "women" not in said.lower()
-    said = " ".join(compose("text", PROBABILITIES["offensive"], [AffectedGroup("Women", 0.4)], (), ()))
+    said = " ".join(compose("text", PROBABILITIES["offensive"], [AffectedGroup("Women", LIKELY)], (), ()))
     assert "women" in said.lower()
