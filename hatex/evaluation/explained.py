@@ -26,7 +26,6 @@ from hatex.evaluation.rationales import (
     token_f1,
     word_weights,
 )
-from hatex.explanation.compose import likely_groups
 from hatex.types import LABELS, Example, Explanation, Verdict
 
 Score = Callable[[Sequence[str], Gates], Array]
@@ -144,6 +143,6 @@ def _groups(posts: ExplainedPosts, bootstrap: Bootstrap) -> dict[str, Estimate]:
     for i in chosen:
         explanation = posts.verdicts[i].explanation
         groups = explanation.affected_groups if explanation else ()
-        predicted = frozenset(group.name for group in likely_groups(groups))
+        predicted = frozenset(group.name for group in groups)
         named.append(NamedGroups(frozenset(posts.examples[i].targets) & closed, predicted))
     return group_f1(named, cluster_numbers([posts.examples[i].group for i in chosen]), bootstrap)

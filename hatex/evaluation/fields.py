@@ -19,7 +19,7 @@ _STREAM = "fields"
 
 @dataclass(frozen=True)
 class NamedGroups:
-    """Groups of one post: annotated, and named by the model (probability of at least the threshold)."""
+    """Groups of one post: annotated, and listed by the model."""
 
     gold: frozenset[str]
     predicted: frozenset[str]

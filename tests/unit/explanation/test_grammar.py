@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from hatex.data.prompts import PostView
 from hatex.errors import ModelError
 from hatex.explanation.answer import AnswerForm, parse_answer, runs_of
-from hatex.explanation.compose import LIKELY
-from hatex.explanation.fields import list_groups, read_fields
+from hatex.explanation.fields import LISTED, list_groups, read_fields
 from hatex.explanation.grammar import AnswerGrammar, build_grammar_tokenizer
 from hatex.explanation.inclusion import inclusion_probabilities
 
@@ -59,10 +58,7 @@ def test_every_answer_is_made_of_the_post_and_the_list(text: str, seed: int, gra
     for word in fields.words:
         assert word.text == text[word.start : word.end] != ""
         assert 0 <= word.weight <= 1
-    named = {GROUPS[i] for i in parsed.indices("targets")}
-    assert [group.name for group in fields.groups if group.probability < LIKELY or group.name in named] == [
-        name for name in GROUPS if name in named
-    ]
+    assert all(LISTED <= group.probability <= 1 for group in fields.groups)
     assert len(fields.word_probabilities) == len(view.words)
     quoted = answer.split("\nWords: ")[1].removesuffix("\n")
     if quoted != "none" and "|" not in view.words:
@@ -183,6 +179,6 @@ def test_inclusion_is_exact_where_every_item_is_one_token(grammar_tokenizer: Any
     assert weights[2] == pytest.approx(0, abs=1e-3)
 
 
-def test_likely_groups_are_listed_though_the_answer_passed_them_over() -> None:
-    groups = list_groups(GROUPS, [1], [LIKELY / 2, LIKELY / 2, LIKELY + 0.1, 0.0])
+def test_groups_are_listed_by_their_probability() -> None:
+    groups = list_groups(GROUPS, [LISTED / 2, LISTED, 0.9, 0.0])
     assert [group.name for group in groups] == ["Men", "Older people"]
