@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from hatex.evaluation.specs import (
     parse_strategy,
 )
 from hatex.routing.strategies import gate_weights
-from hatex.types import Progress
+from hatex.types import Progress, Verdict
 from hatex.workflows.evaluation_data import EvalData
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from hatex.evaluation.explained import ExplainedPosts
     from hatex.recipe.evaluate import EvalSection
 
+EXPLAINED_AT_ONCE: Final = 64
+"""Posts explained in one call: each has some twenty variants, and memory grows with all of them."""
 _ROUTER = "blend"
 
 
@@ -175,11 +177,13 @@ def explain_sets(state: EvalState, names: Collection[str]) -> dict[str, Explaine
             if not rows:
                 continue
             examples = [data.examples[row] for row in rows]
-            texts = [example.text for example in examples]
-            verdicts = state.engine.verdicts(texts, strategy=spec.strategy, space=spec.space, explain=True)
+            verdicts: list[Verdict] = []
+            for start in range(0, len(rows), EXPLAINED_AT_ONCE):
+                texts = [example.text for example in examples[start : start + EXPLAINED_AT_ONCE]]
+                verdicts += state.engine.verdicts(texts, spec.strategy, spec.space, explain=True)
+                advance(len(texts))
             gates = state.gates[data.gold.dataset][spec.name][rows]
             out[data.gold.dataset] = ExplainedPosts(examples, verdicts, gates, state.engine.groups)
-            advance(len(rows))
     return out
 
 
