@@ -18,7 +18,7 @@ from hatex.model.cache import PromptCache
 from hatex.model.gatedlm import GatedLM
 from hatex.model.scoring import each_batch, pad, plan, score_labels
 
-COPIED_TOKENS: Final = 2
+COPIED_TOKENS: Final = 4
 """Cached tokens that a step may copy for its rows, as a multiple of the tokens it may compute."""
 
 

@@ -180,7 +180,9 @@ def explain_sets(state: EvalState, names: Collection[str]) -> dict[str, Explaine
             verdicts: list[Verdict] = []
             for start in range(0, len(rows), EXPLAINED_AT_ONCE):
                 texts = [example.text for example in examples[start : start + EXPLAINED_AT_ONCE]]
-                verdicts += state.engine.verdicts(texts, spec.strategy, spec.space, explain=True)
+                verdicts += state.engine.verdicts(
+                    texts, strategy=spec.strategy, space=spec.space, explain=True
+                )
                 advance(len(texts))
             gates = state.gates[data.gold.dataset][spec.name][rows]
             out[data.gold.dataset] = ExplainedPosts(examples, verdicts, gates, state.engine.groups)
