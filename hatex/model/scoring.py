@@ -23,11 +23,13 @@ def plan(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     return batches
 
 
-def each_batch(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
-    """The batches of `plan` one by one; what one has used is free before the next."""
+def each_batch(lengths: Sequence[int], max_tokens: int, max_rows: int | None = None) -> Iterator[list[int]]:
+    """The batches of `plan` one by one, in parts of `max_rows`; what one has used is free before the next."""
     for batch in plan(lengths, max_tokens):
-        yield batch
-        release_free_pages()
+        step = max_rows or len(batch)
+        for start in range(0, len(batch), step):
+            yield batch[start : start + step]
+            release_free_pages()
 
 
 def pad(rows: Sequence[Sequence[int]], fill: int = 0) -> tuple[Tensor, Tensor]:

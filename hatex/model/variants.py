@@ -6,20 +6,22 @@ be computed: about half of the tokens when every word of a post is left out in t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from hatex.memory import release_free_pages
 from hatex.model.cache import PromptCache
 from hatex.model.gatedlm import GatedLM
-from hatex.model.scoring import each_batch, pad, plan, score_labels
+from hatex.model.scoring import each_batch, pad, score_labels
 
 COPIED_TOKENS: Final = 4
-"""Cached tokens that a step may copy for its rows, as a multiple of the tokens it may compute."""
+"""Cached tokens that a step may copy for its rows, as a multiple of the tokens it may compute.
+
+A suffix of one token still needs a copy of its prompt: unbounded, short suffixes fill groups of a thousand rows.
+"""
 
 
 @torch.inference_mode()
@@ -52,25 +54,13 @@ def score_variants(
         members = [(place, variant) for place, i in enumerate(batch) for variant in owned[i]]
         shared = [shared_tokens(prompts[batch[place]], variants[variant]) for place, variant in members]
         suffixes = [variants[variant][start:] for (_, variant), start in zip(members, shared, strict=True)]
-        for group in _groups([len(suffix) for suffix in suffixes], max_tokens, ids.shape[1]):
+        at_once = max(1, COPIED_TOKENS * max_tokens // ids.shape[1])
+        for group in each_batch([len(suffix) for suffix in suffixes], max_tokens, at_once):
             forked = _fork(cache, [members[j][0] for j in group], torch.tensor([shared[j] for j in group]))
             new, counts = pad([suffixes[j] for j in group])
             hidden = forked.extend(new)[torch.arange(len(group)), counts - 1]
             out[[members[j][1] for j in group]] = torch.log_softmax(hidden.float() @ head.t(), -1)
     return out
-
-
-def _groups(lengths: Sequence[int], max_tokens: int, cached: int) -> Iterator[Sequence[int]]:
-    """Suffixes that are computed together: `max_tokens` of their own, and some times as many copied from the cache.
-
-    A suffix of one token still needs a copy of its prompt's `cached` tokens: without a bound on those, short suffixes
-    would fill groups of a thousand rows, and a gigabyte. What a group used is free before the next.
-    """
-    rows = max(1, COPIED_TOKENS * max_tokens // cached)
-    for group in plan(lengths, max_tokens):
-        for start in range(0, len(group), rows):
-            yield group[start : start + rows]
-            release_free_pages()
 
 
 def shared_tokens(prompt: Sequence[int], variant: Sequence[int]) -> int:

@@ -92,8 +92,9 @@ def choose_posts(examples: Sequence[Example], limit: int | None, seed: int) -> l
     """A seeded sample in file order. A post's rank depends on its id alone, so a grown set keeps most of it."""
     if limit is None or len(examples) <= limit:
         return list(examples)
-    chosen = {example.id for example in in_seeded_order(examples, seed)[:limit]}
-    return [example for example in examples if example.id in chosen]
+    # By identity: rows of a source may share an id, and still no more than `limit` are wanted.
+    chosen = {id(example) for example in in_seeded_order(examples, seed)[:limit]}
+    return [example for example in examples if id(example) in chosen]
 
 
 def read_sources(sections: Sequence[SourceSection], progress: Progress) -> list[Example]:

@@ -1,7 +1,7 @@
 """What each ingredient of training is worth: `recipes/ablation.yaml` with one thing changed at a time.
 
 Run: python tests/bench/ablation.py [--registry DIR] [--only NAME ...]. Everything is seeded (the recipe's seed), the
-figures are from report posts, and finished variants are not trained again. About 25 minutes on 2 cores.
+figures are from report posts, and finished variants are not trained again.
 """
 
 from __future__ import annotations
