@@ -29,6 +29,8 @@ class MergeOutcome:
 
     artefact: Artefact
     weights: Mapping[str, float]
+    layers: Mapping[str, Mapping[str, float]]
+    """Weights of the modules that match a pattern, where they are not `weights`."""
     rows: tuple[MethodRow, ...]
     exact_macro_f1: float | None
     trials: tuple[Trial, ...]

@@ -11,6 +11,8 @@ from rich.text import Text
 from hatex.render.registry import format_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hatex.merging.outcome import MergeOutcome, MethodRow
 
 
@@ -28,6 +30,7 @@ def merge_record(outcome: MergeOutcome) -> dict[str, Any]:
         "adapter": outcome.artefact.ref,
         "path": str(outcome.artefact.path),
         "weights": dict(outcome.weights),
+        "layers": {pattern: dict(weights) for pattern, weights in outcome.layers.items()},
         "exact_macro_f1": outcome.exact_macro_f1,
         "methods": [_method_record(row) for row in outcome.rows],
         "trials": [{"weights": trial.weights, "macro_f1": trial.score} for trial in outcome.trials],
@@ -48,8 +51,9 @@ def render_merge(outcome: MergeOutcome) -> RenderableType:
     """The registered adapter, its weights, the methods side by side, and the exports with their
     differences.
     """
-    weights = ", ".join(f"{name} {weight:.3f}" for name, weight in outcome.weights.items())
-    parts: list[RenderableType] = [Text(outcome.artefact.ref, style="bold"), Text(f"weights: {weights}")]
+    parts: list[RenderableType] = [Text(outcome.artefact.ref, style="bold")]
+    parts.append(Text(f"weights: {_weights(outcome.weights)}"))
+    parts += [Text(f"  in {pattern}: {_weights(weights)}") for pattern, weights in outcome.layers.items()]
     if outcome.trials:
         best, worst = outcome.trials[0].score, outcome.trials[-1].score
         spread = f"macro-F1 on tune from {worst:.3f} to {best:.3f}"
@@ -111,6 +115,10 @@ def _method_record(row: MethodRow) -> dict[str, Any]:
         "energy": report.energy,
         "macro_f1": row.macro_f1,
     }
+
+
+def _weights(weights: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {weight:.3f}" for name, weight in weights.items())
 
 
 def _figure(value: float | None) -> str:

@@ -68,7 +68,7 @@ def merge(
     )
     artefact = _publish(run, weights, parents, merged[0], scores[0])
     exports = _export(run, adapters, weights, merged[0].adapter, artefact)
-    return MergeOutcome(artefact, weights, rows, exact, tuple(trials), exports)
+    return MergeOutcome(artefact, weights, run.section.layers, rows, exact, tuple(trials), exports)
 
 
 def _check_targets(run: _Run) -> None:

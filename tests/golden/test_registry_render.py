@@ -83,6 +83,7 @@ def test_merge(registry, snapshot):
     outcome = MergeOutcome(
         artefact=registry.find_ref("adapter:tiny/wiki"),
         weights={"microblog": 0.61, "forums": 0.27, "wiki": 0.12},
+        layers={"model.layers.2?.*": {"wiki": 1.0}},
         rows=rows,
         exact_macro_f1=0.6612,
         trials=(Trial({"microblog": 0.61}, 0.66), Trial({"microblog": 0.33}, 0.61)),
