@@ -31,8 +31,12 @@ CHANGES = {
     "majority instead of all votes": ("train.votes=majority",),
     "no formatting noise": ("train.formatting_noise=0", "train.router.formatting_noise=0"),
     "no explanation loss": ("train.explanation_weight=0",),
-    "no contrast sentences": tuple(
-        f"train.adapters.{name}.rows.contrast=1" for name in ("full", "microblog", "forums", "wiki")
+    "no invented sentences": (
+        *(f"train.adapters.{name}.rows.contrast=1" for name in ("full", "microblog", "forums", "wiki")),
+        *(f"train.adapters.{name}.rows.insults=1" for name in ("forums", "wiki")),
+    ),
+    "platform adapters start anew": tuple(
+        f"train.adapters.{name}.init=null" for name in ("microblog", "forums", "wiki")
     ),
     "partners (soft gates)": (
         "train.adapters.microblog.partners=[full]",

@@ -1,7 +1,8 @@
 """Invented sentences in contrast: hostility and its denial, report or opposite, with the same groups and words.
 
 In the manner of contrast sets (Gardner et al., Findings of EMNLP 2020), written for hatex as training rows only. The
-sentences stand in `hatex/data/contrast/sentences.yaml`; a recipe's `path` names a file of the same form instead.
+sentences stand in `hatex/data/contrast/sentences.yaml`; a recipe's `path` names another book of that folder (`insults`)
+or a file of the same form instead.
 Each sentence is filled `per_sentence` times, every time with the next entries of its slots in a fixed order.
 """
 
@@ -21,7 +22,8 @@ from hatex.data.votes import parse_label_set
 from hatex.errors import DataError
 from hatex.types import Vote
 
-SENTENCES: Final = Path(__file__).parent.parent / "contrast" / "sentences.yaml"
+SHIPPED: Final = Path(__file__).parent.parent / "contrast"
+SENTENCES: Final = SHIPPED / "sentences.yaml"
 
 INFO = SourceInfo(
     name="contrast",
@@ -38,8 +40,11 @@ _SLOT = re.compile(r"\{(\w+)\}")
 
 
 def find_files(spec: SourceSpec) -> Sequence[Path]:
-    """The file of sentences: the shipped one if the recipe names none."""
-    return [Path(spec.path) if spec.path else SENTENCES]
+    """One book of sentences: the recipe's, by its path or by the bare name of a shipped one."""
+    if spec.path is None:
+        return [SENTENCES]
+    shipped = SHIPPED / f"{spec.path}.yaml"
+    return [shipped if shipped.is_file() else Path(spec.path)]
 
 
 def read(spec: SourceSpec) -> Iterator[Item]:

@@ -12,7 +12,7 @@ from hatex.data.sources.contrast import SENTENCES, read
 from hatex.errors import DataError
 
 
-def posts(path: Path | None = None) -> list[RawPost]:
+def posts(path: Path | str | None = None) -> list[RawPost]:
     found = list(read(SourceSpec("contrast", path=str(path) if path else None)))
     return [post for post in found if isinstance(post, RawPost)]
 
@@ -36,6 +36,16 @@ def test_hostile_sentences_name_no_real_group() -> None:
 def test_invented_groups_stand_on_both_sides() -> None:
     sides = {label for post in posts() if "Zelmarian" in post.text for label in post.votes[0].labels}
     assert {"neutral", "hate"} <= sides
+
+
+def test_insults_are_no_hatred_and_name_no_group() -> None:
+    found = posts("insults")
+    assert len({post.text for post in found}) == len(found) > 250
+    assert {label for post in found for label in post.votes[0].labels} == {"neutral", "offensive"}
+    assert not {post.text for post in found} & {post.text for post in posts()}
+    slots = YAML(typ="safe").load(SENTENCES.read_text())["slots"]
+    names = {name.lower() for slot in ("people", "kind", "invented", "sort", "word") for name in slots[slot]}
+    assert not [post.id for post in found if any(f" {name} " in f" {post.text.lower()} " for name in names)]
 
 
 def test_a_file_of_ones_own(tmp_path: Path) -> None:
