@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -72,7 +73,7 @@ def command(
     from hatex.workflows.merge import merge
 
     console = build_console(as_json=as_json, quiet=quiet)
-    options = {
+    given = {
         "name": name,
         "weights": _weights(weight),
         "gates_from": gates_from,
@@ -85,9 +86,11 @@ def command(
         "export": export,
         "output": output,
     }
-    loaded = _with_options(
-        build_recipe(recipe, overrides), {k: v for k, v in options.items() if v is not None}
-    )
+    options = {key: value for key, value in given.items() if value is not None}
+    if any(override.startswith("merge.") for override in overrides or ()):
+        # What --set changes of a section has to be part of a whole one.
+        overrides = [*(f"merge.{key}={json.dumps(value)}" for key, value in options.items()), *overrides]
+    loaded = _with_options(build_recipe(recipe, overrides), options)
     outcome = merge(loaded, build_registry(registry), replace=replace, progress=console.progress())
     from hatex.render.merge import merge_record, render_merge
 

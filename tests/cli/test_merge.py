@@ -120,23 +120,25 @@ def test_gates_of_prepared_data_and_methods_side_by_side(options, registry, prep
 
 
 def test_weights_are_found_on_tune_posts_and_the_search_repeats_itself(options, prepared, capsys):
-    arguments = ("--optimise", "macro_f1", "--data", prepared, "--set", "merge.steps=12", *options)
-    section = (
+    arguments = (
+        "--name",
+        "mix",
+        "--optimise",
+        "macro_f1",
+        "--data",
+        prepared,
         "--set",
-        "merge.name=mix",
-        "--set",
-        "merge.optimise=macro_f1",
-        "--set",
-        f"merge.data={prepared}",
+        "merge.steps=12",
+        *options,
     )
-    first = run(capsys, *arguments, *section)
+    first = run(capsys, *arguments)
     assert len(first["trials"]) == 12
     scores = [trial["macro_f1"] for trial in first["trials"]]
     assert scores == sorted(scores, reverse=True)
     assert first["weights"] == first["trials"][0]["weights"]
     equal = {"one": 0.5, "two": 0.5}
     assert equal in [trial["weights"] for trial in first["trials"]], "the start counts as well"
-    assert run(capsys, *arguments, *section, "--replace")["trials"] == first["trials"]
+    assert run(capsys, *arguments, "--replace")["trials"] == first["trials"]
 
 
 def test_every_export_is_compared_and_loads_without_hatex(options, tmp_path, capsys):
