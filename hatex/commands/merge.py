@@ -89,7 +89,10 @@ def command(
     options = {key: value for key, value in given.items() if value is not None}
     if any(override.startswith("merge.") for override in overrides or ()):
         # What --set changes of a section has to be part of a whole one.
-        overrides = [*(f"merge.{key}={json.dumps(value)}" for key, value in options.items()), *overrides]
+        overrides = [
+            *(f"merge.{key}={json.dumps(value)}" for key, value in options.items()),
+            *(overrides or ()),
+        ]
     loaded = _with_options(build_recipe(recipe, overrides), options)
     outcome = merge(loaded, build_registry(registry), replace=replace, progress=console.progress())
     from hatex.render.merge import merge_record, render_merge
