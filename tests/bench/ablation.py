@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from hatex.console import build_console
+from hatex.commands.options import build_console
 from hatex.evaluation.run import EvalRun
 from hatex.recipe import Recipe, load_recipe
 from hatex.registry import Registry
