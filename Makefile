@@ -35,7 +35,7 @@ test: dev  ## The whole test suite; tests that need the data sets run where HATE
 check: dev  ## Lint, types, layers.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy hatex
+	$(BIN)/mypy hatex tests/bench
 	$(BIN)/lint-imports
 
 gate: install  ## Hold the starter to its bounds (recipes/gate.yaml): `hatex eval gate` leaves with 3 where one falls.

@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ from engine_baselines import (
     stock_training,
     with_peft,
 )
+from torch import Tensor
 
 from hatex.model.base import compute_dtype, ensure_base
 from hatex.model.gatedlm import GatedLM
@@ -92,7 +94,8 @@ def score(lm: GatedLM, prompts: Prompts) -> Callable[[], None]:
 def matmuls(lm: GatedLM, prompts: Prompts) -> Callable[[], None]:
     """Only the base's matmuls, at the shapes of the engine's batches."""
     assert lm.decoder is not None
-    weights = [[f.weight for f in (b.qkv, b.out, b.gate_up, b.down)] for b in lm.decoder.blocks]
+    blocks: list[Any] = list(lm.decoder.blocks)
+    weights: list[list[Tensor]] = [[f.weight for f in (b.qkv, b.out, b.gate_up, b.down)] for b in blocks]
     sizes = [
         pad([prompts[i] for i in batch])[0].numel() for batch in plan([len(p) for p in prompts], BATCH_TOKENS)
     ]
@@ -196,7 +199,7 @@ def training(folder: Path, lm: GatedLM, scratch: Path, size: int) -> None:
     for start in range(0, size, rows):
         ids, lengths = pad(prompts[start : start + rows])
         hidden = lm.last_hidden(ids, lengths, torch.ones(len(ids), 1))
-        torch.nn.functional.cross_entropy(hidden @ head.t(), lengths % 3).backward()
+        torch.nn.functional.cross_entropy(hidden @ head.t(), lengths % 3).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     ours = sum(len(p) for p in prompts) / (time.perf_counter() - started)

@@ -17,7 +17,7 @@ BATCH_TOKENS = 2048
 Prompts = Sequence[Sequence[int]]
 
 
-def eager_base(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
+def eager_base(folder: Path, dtype: torch.dtype) -> Any:
     """Transformers' own model with the NF4 values resident."""
     from transformers import AutoModelForCausalLM
 
@@ -75,7 +75,7 @@ def merge_per_post(model: Any, names: Sequence[str], prompts: Prompts, gates: Te
     return run
 
 
-def bert(dtype: torch.dtype) -> torch.nn.Module:
+def bert(dtype: torch.dtype) -> Any:
     """BERT-base as a sequence classifier, 110 M random parameters."""
     from transformers import BertConfig, BertForSequenceClassification
 
@@ -125,7 +125,7 @@ def stock_training(folder: Path, prompts: Prompts, at: Path, rows: int) -> float
         use_cpu=True,
     )
     data = [{"input_ids": list(p)} for p in prompts]
-    trainer = Trainer(model, arguments, train_dataset=data, data_collator=collate)  # type: ignore[arg-type]
+    trainer = Trainer(model, arguments, train_dataset=data, data_collator=collate)
     started = time.perf_counter()
     trainer.train()
     return sum(len(p) for p in prompts) / (time.perf_counter() - started)

@@ -13,6 +13,8 @@ from random import Random
 
 import numpy as np
 
+from hatex.explanation.protocol import EvidenceMethod
+
 SENTENCE = (
     "your football club is a circus and all of you are clowns who could not win a raffle or even a cup of tea on "
     "sunday my friend honestly what a season this was for everyone in the stands and at home"
@@ -34,7 +36,8 @@ def main() -> None:
     # All posts count as hateful, so that every one of them is decoded.
     probabilities = np.tile([0.1, 0.2, 0.7], (POSTS, 1))
     engine.explain(posts[:2], gates[:2], probabilities[:2])
-    for name, method in (("fields", "none"), ("fields and evidence", "leave-out")):
+    methods: dict[str, EvidenceMethod] = {"fields": "none", "fields and evidence": "leave-out"}
+    for name, method in methods.items():
         options = replace(engine.explain_options, evidence=method)
         started = time.perf_counter()
         engine.explain(posts, gates, probabilities, options)
