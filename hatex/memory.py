@@ -24,9 +24,11 @@ def bound_shape_caches(environment: MutableMapping[str, str] = os.environ) -> No
 
 
 def release_free_pages() -> None:
-    """Give freed pages back to the system (glibc's `malloc_trim`; elsewhere malloc does so itself, or cannot)."""
+    """Give freed pages of glibc's malloc (others do so themselves, or cannot) and of Arrow back to the system."""
     if (trim := _malloc_trim()) is not None:
         trim(0)
+    if (arrow := sys.modules.get("pyarrow")) is not None:
+        arrow.default_memory_pool().release_unused()
 
 
 @cache

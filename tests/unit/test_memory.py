@@ -32,6 +32,20 @@ for rows in range(100, 900):
 print(resident() - before)
 """
 
+ARROW = """
+import pyarrow
+from hatex.memory import release_free_pages
+
+def resident():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))
+
+columns = [pyarrow.array(["a post of some length " * 40] * 100) for _ in range(800)]
+held = resident()
+del columns
+release_free_pages()
+print(held - resident())
+"""
+
 
 def test_what_the_environment_says_stays() -> None:
     environment = {"LRU_CACHE_CAPACITY": "1024"}
@@ -47,3 +61,10 @@ def test_many_shapes_keep_less_memory_when_bounded() -> None:
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
         grown.append(int(done.stdout))
     assert grown[0] < 0.5 * grown[1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_pages_that_arrow_freed_are_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", ARROW], capture_output=True, text=True, check=True)
+    kilobytes = int(done.stdout)
+    assert kilobytes > 50_000, "70 MB of text were freed"
