@@ -81,6 +81,8 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class AffectedGroup:
+    """`probability` that the post harms the group: 1 - P(neutral), times that of the group if the post harms at all."""
+
     name: str
     probability: float
 

@@ -21,7 +21,11 @@ NOTABLE: Final = 0.05
 """Evidence below this many points of probability is not worth a sentence."""
 
 LIKELY: Final = 0.5
-"""Sentences speak of a group from this probability on: a reader takes them for granted. The list holds others too."""
+"""Sentences, which a reader takes for granted, speak of a group that is harmed with this probability if anyone is. The
+list holds others too.
+"""
+
+NEUTRAL: Final = LABELS.index("neutral")
 
 _SUMMARIES: Final[Mapping[tuple[Label, bool], tuple[str, ...]]] = {
     ("hate", True): (
@@ -97,7 +101,7 @@ def compose(
     choose = random.Random(sha256(text.encode("utf-8", "surrogatepass")).digest())
     best = max(range(len(LABELS)), key=lambda i: probabilities[i])
     label, probability = LABELS[best], float(probabilities[best])
-    groups = likely_groups(groups)
+    groups = likely_groups(groups, 1 - float(probabilities[NEUTRAL]))
     named = bool(groups) and label != "neutral"
     summary = choose.choice(_SUMMARIES[label, named]).format(
         would="is likely to" if probability >= SURE else "may",
@@ -112,9 +116,9 @@ def compose(
     return summary, " ".join(part for part in (harm, support) if part)
 
 
-def likely_groups(groups: Sequence[AffectedGroup]) -> list[AffectedGroup]:
-    """The groups that are likely enough to be named."""
-    return [group for group in groups if group.probability >= LIKELY]
+def likely_groups(groups: Sequence[AffectedGroup], harm: float) -> list[AffectedGroup]:
+    """The groups that are likely to be meant if the post harms at all, which it does with probability `harm`."""
+    return [group for group in groups if group.probability >= LIKELY * harm]
 
 
 def _harm(

@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 
 from hatex.data.prompts import PostView
 from hatex.explanation.answer import AnswerForm, parse_answer
-from hatex.explanation.compose import compose
+from hatex.explanation.compose import NEUTRAL, compose
 from hatex.explanation.evidence import Finding, find_evidence, weigh_words
-from hatex.explanation.fields import Fields, read_fields
+from hatex.explanation.fields import LISTED, Fields, read_fields
 from hatex.explanation.grammar import AnswerGrammar, build_grammar_tokenizer
 from hatex.explanation.protocol import DEFAULT_OPTIONS, GREEDY, ExplainEngine, ExplainOptions
-from hatex.types import LABELS, Explanation
+from hatex.types import Explanation
 
 Floats = NDArray[np.floating]
-NEUTRAL = LABELS.index("neutral")
 
 
 class Explainer:
@@ -93,12 +92,18 @@ class Explainer:
         options: ExplainOptions,
         sequences: int,
     ) -> list[list[Fields]]:
-        """Fields of every post and sequence; neutral posts have nothing to mark and are not decoded."""
+        """Fields of every post and sequence.
+
+        A neutral post has no harmful words. What groups it would be about is asked under the likelier of the harmful
+        labels, unless they are so unlikely that no group could be listed.
+        """
         prefaces = self.write_prefaces(texts, gates, replace(options, sampling=GREEDY))
         written = [self._read_preface(preface) for preface in prefaces]
         drawn = [[first] * sequences for first in written]
-        labels = np.argmax(probabilities, axis=1)
-        posts = [i for i in range(len(texts)) if labels[i] != NEUTRAL for _ in range(sequences)]
+        is_neutral = np.argmax(probabilities, axis=1) == NEUTRAL
+        harm = 1 - probabilities[:, NEUTRAL]
+        labels = np.argmax(np.where(np.arange(probabilities.shape[1]) == NEUTRAL, -1, probabilities), axis=1)
+        posts = [i for i in range(len(texts)) if harm[i] >= LISTED for _ in range(sequences)]
         if not posts:
             return drawn
         lead, form = AnswerForm.parse(self.engine.prompt.answer).opened()
@@ -109,7 +114,9 @@ class Explainer:
         suffixes = [prefaces[post] + label_texts[labels[post]] + lead for post in posts]
         self._generate([texts[post] for post in posts], suffixes, gates[posts], grammar, options)
         for row, post in enumerate(posts):
-            fields = read_fields(grammar, row, texts[post], views[post])
+            fields = read_fields(grammar, row, texts[post], views[post], float(harm[post]))
+            if is_neutral[post]:
+                fields = replace(written[post], groups=fields.groups)
             summary = fields.summary or written[post].summary
             drawn[post][row % sequences] = replace(fields, summary=summary)
         return drawn

@@ -85,7 +85,7 @@ def render_panel(report: PostReport, *, is_narrow: bool) -> Panel:
     ]
     for number, explanation in enumerate((report.explanation, *report.samples), start=1):
         heading = f"Explanation {number}" if report.samples else "Why"
-        parts += _section(heading, _why(explanation))
+        parts += _section(heading, _why(report, explanation))
     parts += _section("Evidence", _evidence(report.explanation.evidence, verdict.label))
     change = change_line(report)
     parts += _section("What would change the verdict", Text(shown(change)) if change else None)
@@ -156,11 +156,11 @@ def _post(report: PostReport) -> RenderableType:
     return Group(body, Text(legend + note, style="dim"))
 
 
-def _why(explanation: Explanation) -> Group:
+def _why(report: PostReport, explanation: Explanation) -> Group:
     groups = ", ".join(f"{shown(g.name)} ({percent(g.probability)})" for g in explanation.affected_groups)
     lines = [Text(shown(explanation.summary)), Text(shown(explanation.reason))]
     if groups:
-        lines.insert(1, Text.assemble((f"{groups_heading(explanation.affected_groups)}: ", "bold"), groups))
+        lines.insert(1, Text.assemble((f"{groups_heading(report.verdict, explanation)}: ", "bold"), groups))
     directed = [word for word in explanation.harmful_words if word.group is not None]
     if directed and len(explanation.affected_groups) > 1:
         said = ", ".join(f"“{shown(word.text)}” at {word.group}" for word in directed)

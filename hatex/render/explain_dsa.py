@@ -16,10 +16,11 @@ from importlib.resources import files
 from typing import Any, Final
 
 from hatex.errors import UsageError
-from hatex.explanation.compose import describe_split, likely_groups
+from hatex.explanation.compose import describe_split
 from hatex.explanation.report import PostReport
 from hatex.explanation.wording import join_words, percent
 from hatex.recipe.explain import StatementSection
+from hatex.render.explain_parts import named_groups
 
 MAX_FACTS: Final = 5000
 MAX_PUID: Final = 500
@@ -84,7 +85,7 @@ def describe_facts(report: PostReport) -> str:
         f"Expected agreement of readers: {split}.",
         f"The classifier's recommendation was: {verdict.decision}.",
     ]
-    if likely := likely_groups(explanation.affected_groups):
+    if likely := named_groups(verdict, explanation):
         sentences.append(f"Groups affected: {join_words([group.name for group in likely])}.")
     marked = len(explanation.harmful_words)
     if marked:

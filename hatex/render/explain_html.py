@@ -69,7 +69,10 @@ def _article(report: PostReport) -> str:
         *_post(report),
     ]
     for number, explanation in enumerate((report.explanation, *report.samples), start=1):
-        parts += [f"<h2>{f'Explanation {number}' if report.samples else 'Why'}</h2>", *_why(explanation)]
+        parts += [
+            f"<h2>{f'Explanation {number}' if report.samples else 'Why'}</h2>",
+            *_why(report, explanation),
+        ]
     parts += _evidence(report)
     change = change_line(report)
     if change:
@@ -137,11 +140,11 @@ def _post(report: PostReport) -> list[str]:
     return lines
 
 
-def _why(explanation: Explanation) -> list[str]:
+def _why(report: PostReport, explanation: Explanation) -> list[str]:
     groups = ", ".join(f"{escape(g.name)} ({percent(g.probability)})" for g in explanation.affected_groups)
     lines = [f"<p>{escape(explanation.summary)}</p>", f"<p>{escape(explanation.reason)}</p>"]
     if groups:
-        lines.insert(1, f"<p>{groups_heading(explanation.affected_groups)}: {groups}</p>")
+        lines.insert(1, f"<p>{groups_heading(report.verdict, explanation)}: {groups}</p>")
     return lines
 
 

@@ -47,7 +47,7 @@ def _render(report: PostReport) -> str:
         _post(report),
     ]
     for number, explanation in enumerate((report.explanation, *report.samples), start=1):
-        blocks += [f"### Explanation {number}" if report.samples else "### Why", *_why(explanation)]
+        blocks += [f"### Explanation {number}" if report.samples else "### Why", *_why(report, explanation)]
     blocks += _evidence(report)
     change = change_line(report)
     if change:
@@ -98,11 +98,11 @@ def _post(report: PostReport) -> str:
     return "> " + re.sub(" +", " ", "".join(parts)).strip()
 
 
-def _why(explanation: Explanation) -> list[str]:
+def _why(report: PostReport, explanation: Explanation) -> list[str]:
     blocks = [escape(explanation.summary), escape(explanation.reason)]
     groups = ", ".join(f"{escape(g.name)} ({percent(g.probability)})" for g in explanation.affected_groups)
     if groups:
-        blocks.insert(1, f"**{groups_heading(explanation.affected_groups)}:** {groups}")
+        blocks.insert(1, f"**{groups_heading(report.verdict, explanation)}:** {groups}")
     return blocks
 
 

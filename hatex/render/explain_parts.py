@@ -10,7 +10,7 @@ from typing import Final
 from hatex.explanation.compose import describe_change, describe_split, likely_groups
 from hatex.explanation.report import PostReport
 from hatex.explanation.wording import percent
-from hatex.types import LABELS, AffectedGroup, Evidence, HarmfulWord, Label
+from hatex.types import LABELS, AffectedGroup, Evidence, Explanation, HarmfulWord, Label, Verdict
 
 LEVEL_MARKS: Final = ("¹", "²", "³")
 LEVEL_NAMES: Final = ("slightly", "clearly", "strongly")
@@ -22,9 +22,20 @@ _FORMATTERS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068
 """
 
 
-def groups_heading(groups: Sequence[AffectedGroup]) -> str:
-    """What stands before the list of groups; sentences pass over a list that holds no likely one."""
-    return "Affected groups" if likely_groups(groups) else "Affected groups (none of them likely)"
+def named_groups(verdict: Verdict, explanation: Explanation) -> list[AffectedGroup]:
+    """The groups that a reader may take for affected: none of a neutral post."""
+    if verdict.label == "neutral":
+        return []
+    return likely_groups(explanation.affected_groups, 1 - verdict.probabilities["neutral"])
+
+
+def groups_heading(verdict: Verdict, explanation: Explanation) -> str:
+    """What stands before the list of groups; sentences pass over a list that holds none to be named."""
+    if verdict.label == "neutral":
+        return "Affected groups, should it harm anyone"
+    return (
+        "Affected groups" if named_groups(verdict, explanation) else "Affected groups (none of them likely)"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ def shard_of(section: PrepareSection, planned: PlannedSource) -> Shard:
         "hatex": version("hatex"),
         "schema": SCHEMA_VERSION,
         "source": planned.section.model_dump(mode="json", exclude={"path"}),
-        "path": str(Path(planned.section.path).resolve()) if planned.section.path else None,
+        "paths": [str(path.resolve()) for path in source_files(planned.source, planned.spec)],
         "files": planned.files,
         "cleaning": sorted(section.cleaning),
         "min_probability": section.languages.min_probability,

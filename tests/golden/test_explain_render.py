@@ -279,3 +279,13 @@ def test_a_group_that_is_unlikely_is_said_to_be(club: PostReport) -> None:
         assert "Affected groups (none of them likely)" in page
     assert "Groups affected" not in describe_facts(report)
     assert "Groups affected: Older people" in describe_facts(club)
+
+
+def test_groups_of_a_neutral_post_are_said_to_be_conditional(club: PostReport) -> None:
+    explanation = replace(club.explanation, affected_groups=(AffectedGroup("Older people", 0.3),))
+    neutral = {"neutral": 0.6, "offensive": 0.3, "hate": 0.1}
+    verdict = replace(club.verdict, label="neutral", probabilities=neutral, explanation=explanation)
+    report = replace(club, verdict=verdict)
+    for page in (render_html([report]), render_markdown([report])):
+        assert "Affected groups, should it harm anyone" in page
+    assert "Groups affected" not in describe_facts(report)

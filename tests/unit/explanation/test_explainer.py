@@ -16,6 +16,7 @@ from hatex.data.prompts import PostView
 from hatex.errors import UsageError
 from hatex.explanation import Explainer, ExplainOptions, explain_posts
 from hatex.explanation.evidence import find_evidence, single_deletions, weigh_words
+from hatex.explanation.fields import LISTED
 from hatex.types import LABELS, Evidence, HarmfulWord, Sampling
 
 HATE = np.array([[0.1, 0.2, 0.7]])
@@ -43,13 +44,23 @@ def test_the_same_post_gets_the_same_explanation(engine: Any, posts: tuple[str, 
 
 
 def test_neutral_posts_mark_nothing_and_say_why(engine: Any, posts: tuple[str, ...]) -> None:
-    neutral = np.array([[0.8, 0.1, 0.1]])
+    neutral = np.array([[0.9, 0.06, 0.04]])
     (explanation,) = explain_posts(engine, posts[1:2], gates_for(1), neutral)
     assert explanation.harmful_words == ()
     assert explanation.affected_groups == ()
     assert explanation.summary
     assert explanation.reason
     assert len(explanation.evidence) == len(posts[1].split())
+
+
+def test_a_group_is_no_more_likely_to_be_harmed_than_anyone_is(engine: Any, posts: tuple[str, ...]) -> None:
+    sure, split = np.array([[0.0, 0.0, 1.0]]), np.array([[0.6, 0.1, 0.3]])
+    (hateful,) = explain_posts(engine, posts[:1], gates_for(1), sure)
+    (neutral,) = explain_posts(engine, posts[:1], gates_for(1), split)
+    harmed = {group.name: group.probability for group in hateful.affected_groups}
+    listed = {group.name: group.probability for group in neutral.affected_groups}
+    assert listed == {name: pytest.approx(0.4 * p) for name, p in harmed.items() if 0.4 * p >= LISTED} != {}
+    assert neutral.harmful_words == ()
 
 
 def test_words_point_at_a_group_only_where_there_is_one(engine: Any, posts: tuple[str, ...]) -> None:

@@ -54,7 +54,7 @@ def test_every_answer_is_made_of_the_post_and_the_list(text: str, seed: int, gra
     answer = grammar.answer(row)
     parsed = parse_answer(FORM, answer, GROUPS, view.words)
     assert all(parsed.picks[field].is_closed for field in ("targets", "words"))
-    fields = read_fields(grammar, row, text, view)
+    fields = read_fields(grammar, row, text, view, 1.0)
     for word in fields.words:
         assert word.text == text[word.start : word.end] != ""
         assert 0 <= word.weight <= 1
@@ -75,7 +75,7 @@ def test_a_cut_answer_still_quotes_the_post(
     grammar = AnswerGrammar(grammar_tokenizer, FORM, GROUPS)
     row = grammar.add_row(view.words)
     decode(grammar, 1, grammar_tokenizer.vocab_size, seed, budget)
-    fields = read_fields(grammar, row, text, view)
+    fields = read_fields(grammar, row, text, view, 1.0)
     assert all(word.text == text[word.start : word.end] for word in fields.words)
     assert {group.name for group in fields.groups} <= set(GROUPS)
 
