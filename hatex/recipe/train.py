@@ -107,8 +107,8 @@ class TrainSection(Section):
     checkpoint_every: int = Field(default=50, gt=0)
     """Optimizer steps between checkpoints."""
     priors: dict[str, dict[str, Annotated[float, Field(gt=0, lt=1)]]] = Field(default_factory=dict)
-    """Share of votes that a label set of a data set is weighed to (`{stormfront: {hate: 0.3}}`), in training and in the
-    label calibration: for sets whose rate is not the one to decide by."""
+    """Share of votes that a label set of a data set is weighed to in training (`{stormfront: {hate: 0.3}}`): for sets
+    whose rate is not the one to decide by. The label calibration goes by the other sets, if there are any."""
     votes: Literal["all", "majority"] = "all"
     """What a post teaches: all of its votes, or for comparison only the label set with most of them."""
     licence: str | None = None

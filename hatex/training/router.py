@@ -252,10 +252,10 @@ def _calibrate(
 
 
 def _tune_posts(examples: Sequence[Example], train: TrainSection) -> list[Example]:
-    """Posts of the data sets that platform adapters are trained on.
+    """Posts of the data sets that platform adapters are trained on, less those with priors where others are left.
 
     Others only tell how often their collectors chose harmful posts, and would shift the answers of the adapters that
-    the router gives them.
+    the router gives them; so would sets whose rate is not the one to decide by, and which are weighed in training.
     """
     assert train.router is not None
     pools: dict[str, list[Example]] = defaultdict(list)
@@ -265,6 +265,7 @@ def _tune_posts(examples: Sequence[Example], train: TrainSection) -> list[Exampl
             if section is None or not section.rows or example.dataset in section.rows:
                 pools[example.dataset].append(example)
     chosen = []
-    for _, pool in sorted(pools.items()):
+    for dataset in sorted(pools.keys() - train.priors.keys() or pools.keys()):
+        pool = pools[dataset]
         chosen += in_seeded_order(pool, train.seed)[: train.router.calibration_posts]
     return chosen

@@ -35,13 +35,16 @@ CHANGES = {
         *(f"train.adapters.{name}.rows.contrast=1" for name in ("full", "microblog", "forums", "wiki")),
         *(f"train.adapters.{name}.rows.insults=1" for name in ("forums", "wiki")),
     ),
+    "all platform adapters start from full": tuple(
+        f"train.adapters.{name}.init=full" for name in ("microblog", "wiki", "forums")
+    ),
     "platform adapters start anew": tuple(
         f"train.adapters.{name}.init=null" for name in ("microblog", "forums", "wiki")
     ),
     "partners (soft gates)": (
         "train.adapters.microblog.partners=[full]",
-        "train.adapters.forums.partners=[full, microblog]",
-        "train.adapters.wiki.partners=[full, microblog, forums]",
+        "train.adapters.wiki.partners=[full, microblog]",
+        "train.adapters.forums.partners=[full, microblog, wiki]",
     ),
 }
 METRICS = ("macro_f1", "auroc", "soft_cross_entropy")

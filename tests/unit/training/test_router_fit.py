@@ -126,5 +126,23 @@ def test_calibration_sees_what_platform_adapters_are_trained_on(make_example) ->
         replace(make_example(i), dataset=dataset, platform=platform, split="tune")
         for i, (dataset, platform) in enumerate(sets * 4)
     ]
-    chosen = _tune_posts(examples, train)
-    assert [e.dataset for e in chosen] == ["boards"] * 3 + ["talk"] * 3
+    assert [e.dataset for e in _tune_posts(examples, train)] == ["boards"] * 3 + ["talk"] * 3
+
+
+@pytest.mark.parametrize(
+    ("weighed", "left"), [(["boards"], ["talk"]), (["boards", "talk"], ["boards", "talk"])]
+)
+def test_calibration_goes_by_sets_without_priors(make_example, weighed: list[str], left: list[str]) -> None:
+    train = TrainSection.model_validate(
+        {
+            "data": "d",
+            "adapters": {"forums": {}},
+            "router": {"adapters": ["forums", "wiki"], "calibration_posts": 1},
+            "priors": {name: {"hate": 0.3} for name in weighed},
+        }
+    )
+    examples = [
+        replace(make_example(i), dataset=dataset, platform=platform, split="tune")
+        for i, (dataset, platform) in enumerate([("boards", "forums"), ("talk", "wiki")] * 2)
+    ]
+    assert [e.dataset for e in _tune_posts(examples, train)] == left
