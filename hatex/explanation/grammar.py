@@ -9,6 +9,7 @@ post as quoted.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 
 MAX_ROW_ITEMS = 20_000
 """Parser states that a position may hold: enough for a post of some thousand words."""
+MAX_WORDS = 1_000
+"""Words of a post that can be marked, from its beginning: the parser recurses over them, and some thousand end the
+process by overflowing its stack.
+"""
+MAX_REPEATS = 50
+"""How often one word can be marked: every repetition is one more reading that the parser has to keep."""
 MAX_ITEM_CHARACTERS = 128
 """Longer words (links, keyboard runs) are not quotable: they would only fill the answer."""
 
@@ -60,7 +67,13 @@ def _quoted(text: str) -> str:
 
 def _pick_rules(name: Field, items: list[str], gap: str, separator: str, *, has_runs: bool) -> list[str]:
     """Rules `NAME_from_i` (any item from i on) and `NAME_at_i` (item i, then what may follow)."""
-    quotable = [i for i, item in enumerate(items) if len(item) <= MAX_ITEM_CHARACTERS]
+    seen: Counter[str] = Counter()
+    quotable = []
+    for i, item in enumerate(items):
+        seen[item] += 1
+        if len(item) <= MAX_ITEM_CHARACTERS and seen[item] <= MAX_REPEATS:
+            quotable.append(i)
+    may_follow = set(quotable)
     nothing = _quoted(gap + NONE)
     rules = [f"{name}: {nothing} | {name}_first_{quotable[0]}" if quotable else f"{name}: {nothing}"]
     for prefix, space in (("first", gap), ("from", " ")):
@@ -72,7 +85,7 @@ def _pick_rules(name: Field, items: list[str], gap: str, separator: str, *, has_
         jump = next((j for j in quotable if j > i + (1 if has_runs else 0)), None)
         if jump is not None:
             options.append(f"{_quoted(separator.rstrip(' '))} {name}_from_{jump}")
-        if has_runs and i + 1 < len(items) and len(items[i + 1]) <= MAX_ITEM_CHARACTERS:
+        if has_runs and i + 1 in may_follow:
             options.append(f"{_quoted(' ' + items[i + 1])} {name}_after_{i + 1}")
         rules.append(f"{name}_after_{i}: {' | '.join(options)}")
     return rules

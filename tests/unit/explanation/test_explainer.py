@@ -17,6 +17,7 @@ from hatex.errors import UsageError
 from hatex.explanation import Explainer, ExplainOptions, explain_posts
 from hatex.explanation.evidence import find_evidence, single_deletions, weigh_words
 from hatex.explanation.fields import LISTED
+from hatex.explanation.grammar import MAX_WORDS
 from hatex.types import LABELS, Evidence, HarmfulWord, Sampling
 
 HATE = np.array([[0.1, 0.2, 0.7]])
@@ -61,6 +62,14 @@ def test_a_group_is_no_more_likely_to_be_harmed_than_anyone_is(engine: Any, post
     listed = {group.name: group.probability for group in neutral.affected_groups}
     assert listed == {name: pytest.approx(0.4 * p) for name, p in harmed.items() if 0.4 * p >= LISTED} != {}
     assert neutral.harmful_words == ()
+
+
+def test_a_post_of_many_thousand_words_can_be_hateful(engine: Any) -> None:
+    text = "clowns " * 9000
+    options = ExplainOptions(max_variants=4, max_new_tokens=20)
+    (explanation,) = explain_posts(engine, [text], gates_for(1), HATE, options)
+    assert len(explanation.word_weights) == 9000
+    assert all(word.end <= len("clowns ") * MAX_WORDS for word in explanation.harmful_words)
 
 
 def test_words_point_at_a_group_only_where_there_is_one(engine: Any, posts: tuple[str, ...]) -> None:
