@@ -15,7 +15,7 @@ from hatex.explanation.answer import AnswerForm, parse_answer
 from hatex.explanation.compose import NEUTRAL, compose
 from hatex.explanation.evidence import Finding, find_evidence, weigh_words
 from hatex.explanation.fields import LISTED, Fields, read_fields
-from hatex.explanation.grammar import MAX_WORDS, AnswerGrammar, build_grammar_tokenizer
+from hatex.explanation.grammar import AnswerGrammar, build_grammar_tokenizer
 from hatex.explanation.protocol import DEFAULT_OPTIONS, GREEDY, ExplainEngine, ExplainOptions
 from hatex.types import Explanation
 
@@ -109,7 +109,7 @@ class Explainer:
         lead, form = AnswerForm.parse(self.engine.prompt.answer).opened()
         grammar = AnswerGrammar(self.grammar_tokenizer, form, self.engine.groups)
         for post in posts:
-            grammar.add_row(views[post].words[:MAX_WORDS])
+            grammar.add_row(views[post].words)
         label_texts = self.engine.prompt.label_texts
         suffixes = [prefaces[post] + label_texts[labels[post]] + lead for post in posts]
         self._generate([texts[post] for post in posts], suffixes, gates[posts], grammar, options)

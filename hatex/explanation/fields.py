@@ -9,7 +9,7 @@ from typing import Final
 from hatex.data.prompts import PostView
 from hatex.explanation.answer import parse_answer, runs_of
 from hatex.explanation.compose import likely_groups
-from hatex.explanation.grammar import MAX_WORDS, AnswerGrammar
+from hatex.explanation.grammar import AnswerGrammar
 from hatex.explanation.inclusion import inclusion_probabilities
 from hatex.types import AffectedGroup, HarmfulWord
 
@@ -38,12 +38,12 @@ class Fields:
 
 def read_fields(grammar: AnswerGrammar, row_id: int, text: str, view: PostView, harm: float) -> Fields:
     """The fields of one finished (or cut) row, which was written for a harmful label; `harm` is 1 - P(neutral)."""
-    markable = view.words[:MAX_WORDS]
+    markable = grammar.rows[row_id].words
     answer = parse_answer(grammar.form, grammar.answer(row_id), grammar.groups, markable)
     of_groups = inclusion_probabilities(grammar, row_id, answer, "targets", grammar.groups)
     of_words = inclusion_probabilities(grammar, row_id, answer, "words", markable)
     groups = list_groups(grammar.groups, (harm * of_groups).tolist())
-    weights = (*of_words.tolist(), *(0.0 for _ in view.words[MAX_WORDS:]))
+    weights = (*of_words.tolist(), *[0.0] * (len(view.words) - len(markable)))
     likely = likely_groups(groups, harm)
     only_group = likely[0].name if len(likely) == 1 else None
     words = quote_words(text, view, answer.indices("words"), weights, only_group)

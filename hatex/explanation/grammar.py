@@ -120,9 +120,10 @@ class Step:
 
 @dataclass(slots=True)
 class Row:
-    """The state of one row: its matcher, the answer so far and the steps that led there."""
+    """The state of one row: its matcher, the words it may mark, the answer so far and the steps that led there."""
 
     matcher: Any
+    words: tuple[str, ...] = ()
     answer: bytearray = field(default_factory=bytearray)
     steps: list[Step] = field(default_factory=list)
     is_finished: bool = False
@@ -140,12 +141,14 @@ class AnswerGrammar:
         self.rows: list[Row] = []
 
     def add_row(self, words: Sequence[str]) -> int:
-        """Start a row for a post of these words; returns its row id. Raises ModelError if no grammar can be
-        built.
+        """Start a row for a post of these words, of which the first `MAX_WORDS` can be marked; returns its row id.
+
+        Raises ModelError if no grammar can be built.
         """
         from llguidance import LLMatcher, LLParserLimits
 
-        lark = build_grammar(self.form, self.groups, words)
+        markable = tuple(words[:MAX_WORDS])
+        lark = build_grammar(self.form, self.groups, markable)
         limits = LLParserLimits(
             max_items_in_row=MAX_ROW_ITEMS, step_max_items=10 * MAX_ROW_ITEMS, verbose_errors=False
         )
@@ -154,7 +157,7 @@ class AnswerGrammar:
             raise ModelError(
                 "the grammar of a post's explanation could not be built", hint=_first_line(matcher)
             )
-        self.rows.append(Row(matcher))
+        self.rows.append(Row(matcher, markable))
         return len(self.rows) - 1
 
     def mask(self, step_logits: Tensor, row_ids: Sequence[int]) -> Tensor:
