@@ -1,16 +1,13 @@
 """Llama blocks compiled by torch for long runs: norms, rotations, activations and sums in one pass each.
 
-Opt-in (`route.compile`): compiling takes about half a minute and a C++ compiler, and a second copy of the weights, with
-the adapters' B beside W, so that a layer is two matmuls: u = (x A^T) * g, y = [x, u] [W, B]^T. The same values as
-`llama.LlamaBlock` within rounding.
+Opt-in (`route.compile`): compiling takes about half a minute and a C++ compiler. The same values as `llama.LlamaBlock`
+within rounding.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,38 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hatex.errors import ModelError
-from hatex.model.fused import FusedLinear
-from hatex.model.gated import GateState, LoraStack
 
 if TYPE_CHECKING:
     from hatex.model.llama import LlamaBlock
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """A (sum r, in), weight [W, B] (out, in + sum r) with each stack's B at its own rows and columns."""
-
-    A: Tensor
-    weight: Tensor
-    stacks: tuple[LoraStack, ...]
-
-    @classmethod
-    def of(cls, fused: FusedLinear) -> _Layer:
-        pairs = [(layer.stack, layer.out_features) for layer in fused.layers]
-        stacks = tuple(stack for stack, _ in pairs if stack is not None)
-        dtype = fused.weight.dtype
-        A = torch.cat(
-            [fused.weight.new_zeros(0, fused.weight.shape[1]), *(s.A.detach().to(dtype) for s in stacks)]
-        )
-        B = [fused.weight.new_zeros(out, 0) if s is None else s.B.detach().to(dtype) for s, out in pairs]
-        beside = torch.block_diag(*B)  # type: ignore[no-untyped-call]
-        return cls(A, torch.cat([fused.weight, beside], 1), stacks)
-
-    def arguments(self, gates: GateState) -> tuple[Tensor, Tensor, Tensor]:
-        """A, weight, and the factors of its rank columns, shape (rows, 1, sum r)."""
-        rows = gates.rows
-        factors = [gates.factors(stack) for stack in self.stacks] or [self.A.new_zeros(rows, 1, 0)]
-        return self.A, self.weight, torch.cat(factors, -1)
 
 
 class CompiledBlocks:
@@ -64,20 +32,20 @@ class CompiledBlocks:
                 "compiling the base needs a C++ compiler", hint="install g++, or set route.compile: false"
             )
         self._step = torch.compile(_step, dynamic=True)
-        self._layers: list[list[_Layer]] = []
 
-    def regroup(self, blocks: Sequence[LlamaBlock]) -> None:
-        """Take up the adapters that are attached now."""
-        self._layers = [[_Layer.of(f) for f in (b.qkv, b.out, b.gate_up, b.down)] for b in blocks]
-
-    def fits(self, x: Tensor, block: LlamaBlock) -> bool:
-        """Whether it serves this batch; others take the plain block, since each special shape is a compilation."""
+    def fits(self, shape: tuple[int, int], block: LlamaBlock) -> bool:
+        """Whether it serves a batch; others take the plain block, since each special shape is a compilation."""
         gates = block.qkv.gates
-        return min(x.shape[:2]) > 1 and not (torch.is_grad_enabled() or gates.is_bare or gates.is_reference)
+        return min(shape) > 1 and not (torch.is_grad_enabled() or gates.is_bare or gates.is_reference)
 
-    def __call__(self, index: int, block: LlamaBlock, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-        """Hidden states after block `index`, shape (rows, tokens, width)."""
-        layers = [layer.arguments(block.qkv.gates) for layer in self._layers[index]]
+    def __call__(
+        self, block: LlamaBlock, x: Tensor, rotary: tuple[Tensor, Tensor], shape: tuple[int, int]
+    ) -> Tensor:
+        """Hidden states after `block`, shape (total, width), for rows and tokens `shape`."""
+        fused = (block.qkv, block.out, block.gate_up, block.down)
+        layers = [
+            (layer.A, layer.weight, layer.gates.factors_by_token(layer, shape[1], len(x))) for layer in fused
+        ]
         y: Tensor = self._step(
             x,
             rotary[0].float(),
@@ -85,6 +53,7 @@ class CompiledBlocks:
             block.norm_in,
             block.norm_mlp,
             layers,
+            shape,
             (block.heads, block.kv_heads, block.head_dim),
             block.eps,
         )
@@ -98,13 +67,15 @@ def _step(
     norm_in: Tensor,
     norm_mlp: Tensor,
     layers: list[tuple[Tensor, Tensor, Tensor]],
-    shape: tuple[int, int, int],
+    shape: tuple[int, int],
+    form: tuple[int, int, int],
     eps: float,
 ) -> Tensor:
-    heads, kv_heads, head_dim = shape
-    rows, tokens, _ = x.shape
+    heads, kv_heads, head_dim = form
+    rows, tokens = shape
     dtype = layers[0][1].dtype
-    qkv = _blended(_norm(x, norm_in, eps, dtype), *layers[0]).view(rows, tokens, -1, head_dim)
+    qkv = _blended(_norm(x, norm_in, eps, dtype), *layers[0])[: rows * tokens]
+    qkv = qkv.view(rows, tokens, -1, head_dim)
     turned = _rotate(qkv[:, :, : heads + kv_heads], cos, sin)
     attended = F.scaled_dot_product_attention(
         turned[:, :, :heads].transpose(1, 2),
@@ -113,7 +84,8 @@ def _step(
         is_causal=True,
         enable_gqa=kv_heads != heads,
     )
-    x = x + _blended(attended.transpose(1, 2).flatten(2), *layers[1])
+    attended = attended.transpose(1, 2).reshape(rows * tokens, -1)
+    x = x + _blended(F.pad(attended, (0, 0, 0, len(x) - rows * tokens)), *layers[1])
     gate, up = _blended(_norm(x, norm_mlp, eps, dtype), *layers[2]).chunk(2, -1)
     return x + _blended(F.silu(gate.float()).to(gate.dtype) * up, *layers[3])
 
@@ -128,4 +100,4 @@ def _norm(x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = x.float().chunk(2, -1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
+    return (x.float() * cos + torch.cat([second, first], -1) * sin).to(x.dtype)

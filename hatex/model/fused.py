@@ -1,95 +1,142 @@
-"""Gated layers that read one input, as one matmul: Q, K and V, or gate and up."""
+"""Gated layers that read one input, as one: Q, K and V, or gate and up, with all of their adapters.
+
+The adapters' B stand beside the weight, so that a layer is two matmuls: u = (x A^T) * g, y = [x, u] [W, B]^T.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hatex.model.functions import BlendedLinear
-from hatex.model.gated import GatedLinear, LoraStack, StackGroup
+from hatex.model.functions import BlendedLinear, Block, write_updates
+from hatex.model.gated import GatedLinear, Layout, LoraStack
 from hatex.model.weights import ResidentWeight
 
 
 class FusedLinear(nn.Module):
-    """Several gated layers of one input as one matmul; their adapters stay apart.
+    """Several gated layers of one input as one.
 
-    The weights of the layers become views of the fused one, so nothing is held twice.
+    `weight` is [W, B], shape (sum of outs, in + rank), and `A` (rank, in), for rank columns of all adapters together.
+    The layers' own weights and their frozen adapters' factors become views of them, so nothing is held twice.
     """
 
     weight: Tensor
+    A: Tensor
+    owner: Tensor
+    scaling: Tensor
 
     def __init__(self, layers: Sequence[GatedLinear]) -> None:
         super().__init__()
         bases = [layer.base for layer in layers if isinstance(layer.base, ResidentWeight)]
         assert len(bases) == len(layers), "packed weights cannot be fused"
+        self.in_features = layers[0].in_features
+        # In a tuple, so that the layers are not registered as children a second time.
+        self.layers, self._bases = tuple(layers), tuple(bases)
+        self.gates = layers[0].gates
         weight = bases[0].weight if len(bases) == 1 else torch.cat([base.weight for base in bases])
         self.register_buffer("weight", weight, persistent=False)
-        self.sizes = [layer.out_features for layer in layers]
-        for base, part in zip(bases, torch.split(weight, self.sizes), strict=True):
-            base.weight = part
-        # In a tuple, so that the layers are not registered as children a second time.
-        self.layers = tuple(layers)
-        self.gates = layers[0].gates
-        self.group: StackGroup | None = None
+        self.regroup()
 
     def regroup(self) -> None:
         """Take up the adapters that are attached to the layers now."""
-        stacks = [layer.stack for layer in self.layers if layer.stack is not None]
-        is_frozen = not any(stack.A.requires_grad for stack in stacks)
-        self.group = StackGroup(stacks) if len(stacks) > 1 and is_frozen else None
+        plain, sizes = self.weight[:, : self.in_features], [layer.out_features for layer in self.layers]
+        rows = [slice(end - size, end) for size, end in zip(sizes, _ends(sizes), strict=True)]
+        placed = [(at, layer.stack) for at, layer in zip(rows, self.layers, strict=True) if layer.stack]
+        ranks = [stack.A.shape[0] for _, stack in placed]
+        columns = [slice(end - rank, end) for rank, end in zip(ranks, _ends(ranks), strict=True)]
+        self.stacks: tuple[LoraStack, ...] = tuple(stack for _, stack in placed)
+        self.blocks: list[Block] = [(at, to) for (at, _), to in zip(placed, columns, strict=True)]
+        self.layout: Layout = tuple(part for stack in self.stacks for part in stack.layout)
+        # Otherwise the weights stay where they are.
+        if sum(ranks) or plain.shape != self.weight.shape:
+            self.weight = torch.cat([plain, plain.new_zeros(len(plain), sum(ranks))], 1)
+        self.A = plain.new_empty(sum(ranks), self.in_features)
+        self.owner = torch.cat([torch.empty(0, dtype=torch.int64), *(stack.owner for stack in self.stacks)])
+        self.scaling = torch.cat([torch.empty(0), *(stack.scaling for stack in self.stacks)])
+        for base, at in zip(self._bases, rows, strict=True):
+            base.weight = self.weight[at, : self.in_features]
+        self._copy_factors()
+        self.is_frozen = not any(stack.A.requires_grad for stack in self.stacks)
+        if self.is_frozen:
+            for stack, (at, to) in zip(self.stacks, self.blocks, strict=True):
+                stack.A = nn.Parameter(self.A[to], requires_grad=False)
+                stack.B = nn.Parameter(self._beside[at, to], requires_grad=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Outputs of all layers side by side, shape (rows, tokens, sum of outs). x (rows, tokens, in)."""
-        if torch.is_grad_enabled() and not self.gates.is_bare:
-            return self._differentiable(x)
-        y = F.linear(x, self.weight)
-        self._add_updates(y, x)
-        return y
+    @property
+    def _beside(self) -> Tensor:
+        """The adapters' columns of `weight`, shape (sum of outs, rank)."""
+        return self.weight[:, self.in_features :]
 
-    def add_to(self, residual: Tensor, x: Tensor) -> Tensor:
-        """`residual + self(x)`; without gradients the sum is written into `residual`."""
+    @torch.no_grad()
+    def _copy_factors(self) -> None:
+        for stack, (rows, columns) in zip(self.stacks, self.blocks, strict=True):
+            self.A[columns] = stack.A
+            self._beside[rows, columns] = stack.B
+
+    @property
+    def room(self) -> int:
+        """Columns that the layer's input must have free behind its own; 0 where the adapters go another way."""
+        return 0 if self.gates.is_bare or self._goes_apart() else self.A.shape[0]
+
+    def _goes_apart(self) -> bool:
+        """With gradients, every layer draws a dropout mask of its own, and cross-terms are left to autograd."""
+        return torch.is_grad_enabled() and (
+            self.gates.is_reference or any(stack.dropout for stack in self.stacks)
+        )
+
+    def forward(self, x: Tensor, tokens: int) -> Tensor:
+        """Outputs of all layers side by side, shape (total, sum of outs).
+
+        x (total, in + `room`) holds `tokens` tokens of every row of the batch, and may hold more behind them.
+        """
+        if self.gates.is_bare or not self.stacks:
+            return F.linear(x, self.weight[:, : self.in_features])
+        if self._goes_apart():
+            by_row = self._by_row(x, tokens)
+            y = torch.cat([layer(by_row) for layer in self.layers], dim=-1).flatten(0, 1)
+            return F.pad(y, (0, 0, 0, len(x) - len(y)))
+        if not self.is_frozen:
+            self._copy_factors()
+        if not torch.is_grad_enabled():
+            return F.linear(self._updated(x, tokens), self.weight)
+        factors = self.gates.factors_by_token(self, tokens, len(x))
+        parameters = [factor for stack in self.stacks for factor in (stack.A, stack.B)]
+        return cast(
+            Tensor,
+            BlendedLinear.apply(x, factors, self.A, self.weight, self.blocks, *parameters),  # type: ignore[no-untyped-call]
+        )
+
+    def add_to(self, residual: Tensor, x: Tensor, tokens: int) -> Tensor:
+        """`residual + self(x, tokens)`; without gradients the sum is written into `residual`."""
         if torch.is_grad_enabled():
-            return residual + self.forward(x)
+            return residual + self.forward(x, tokens)
         if residual.dtype != x.dtype:
-            return residual.add_(self.forward(x))
-        residual.view(-1, residual.shape[-1]).addmm_(x.flatten(0, 1), self.weight.t())
-        self._add_updates(residual, x)
-        return residual
+            return residual.add_(self.forward(x, tokens))
+        weight = self.weight[:, : x.shape[1]]
+        if self.room:
+            x = self._updated(x, tokens)
+        return residual.addmm_(x, weight.t())
 
-    def _add_updates(self, y: Tensor, x: Tensor) -> None:
-        """Add every layer's blended update to its columns of `y`, in place."""
-        if self.gates.is_bare:
-            return
-        columns = torch.split(y.view(-1, y.shape[-1]), self.sizes, dim=1)
-        touched = [
-            (part, layer.stack) for part, layer in zip(columns, self.layers, strict=True) if layer.stack
-        ]
-        for (part, stack), u in zip(touched, self._updates(x, [s for _, s in touched]), strict=True):
-            part.addmm_(u.flatten(0, 1), stack.B.to(u.dtype).t())
+    def _updated(self, x: Tensor, tokens: int) -> Tensor:
+        """`x` with the blended low-rank columns in its room. Without gradients."""
+        if not self.gates.is_reference:
+            write_updates(x, self.A, self.gates.factors_by_token(self, tokens, len(x)))
+            return x
+        by_row = self._by_row(x, tokens)
+        x[:, self.in_features :] = 0
+        for stack, (_, columns) in zip(self.stacks, self.blocks, strict=True):
+            update = stack.updates(by_row, self.gates).flatten(0, 1)
+            x[: len(update), self.in_features :][:, columns] = update
+        return x
 
-    def _updates(self, x: Tensor, stacks: Sequence[LoraStack]) -> Iterator[Tensor]:
-        if self.group is not None and not self.gates.is_reference:
-            yield from self.group.updates(x, self.gates)
-            return
-        for stack in stacks:
-            yield stack.updates(x, self.gates)
+    def _by_row(self, x: Tensor, tokens: int) -> Tensor:
+        """The own columns of x, shape (rows, tokens, in)."""
+        return x[: self.gates.rows * tokens, : self.in_features].view(-1, tokens, self.in_features)
 
-    def _differentiable(self, x: Tensor) -> Tensor:
-        has_dropout = any(layer.stack is not None and layer.stack.dropout for layer in self.layers)
-        if self.gates.is_reference or has_dropout:
-            # Every layer draws a dropout mask of its own.
-            return torch.cat([layer(x) for layer in self.layers], dim=-1)
-        arguments: list[Tensor | None] = []
-        for stack in (layer.stack for layer in self.layers):
-            if stack is None:
-                arguments += [None, None, None]
-                continue
-            factors = self.gates.factors(stack).expand(-1, x.shape[1], -1).flatten(0, 1)
-            # Factors that are trained stay in float32 over a narrower base.
-            arguments += [factors, stack.A.to(x.dtype), stack.B.to(x.dtype)]
-        flat = x.flatten(0, 1)
-        y: Tensor = BlendedLinear.apply(flat, self.weight, self.sizes, *arguments)  # type: ignore[no-untyped-call]
-        return y.view(*x.shape[:2], -1)
+
+def _ends(sizes: Sequence[int]) -> list[int]:
+    return [sum(sizes[: i + 1]) for i in range(len(sizes))]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,14 @@ Layout = tuple[tuple[int, int, float], ...]
 """(adapter, rank, scaling) of every part of a stack."""
 
 
+class RankColumns(Protocol):
+    """Low-rank columns of any adapters: which adapter each belongs to, and that adapter's scaling."""
+
+    owner: Tensor
+    scaling: Tensor
+    layout: Layout
+
+
 class GateState:
     """The gate weights of the batch that is running, shared by all gated layers of one model."""
 
@@ -32,6 +41,7 @@ class GateState:
         self._gates: Tensor | None = None
         self._reference = False
         self._factors: dict[Layout, Tensor] = {}
+        self._by_token: dict[tuple[Layout, int, int], Tensor] = {}
         self.tokens: int | None = None
         """Tokens a row in the running batch, for architectures that flatten rows and tokens on the way."""
 
@@ -43,6 +53,7 @@ class GateState:
         self._gates = gates
         self._reference = reference
         self._factors.clear()
+        self._by_token.clear()
 
     @property
     def rows(self) -> int:
@@ -72,7 +83,7 @@ class GateState:
             )
         return x.reshape(len(self._gates), self.tokens, x.shape[-1])
 
-    def factors(self, stack: LoraStack | StackGroup) -> Tensor:
+    def factors(self, stack: RankColumns) -> Tensor:
         """Factors of a stack's rank columns, shape (rows, 1, sum r): g s, or sqrt(g) for `reference`."""
         assert self._gates is not None
         found = self._factors.get(stack.layout)
@@ -83,6 +94,16 @@ class GateState:
             # Gates that are trained are expanded anew in every layer, and again where activations are recomputed.
             if not found.requires_grad:
                 self._factors[stack.layout] = found
+        return found
+
+    def factors_by_token(self, stack: RankColumns, tokens: int, total: int) -> Tensor:
+        """`factors` for rows of `tokens` tokens, one behind the other, and zeros up to `total`: (total, sum r)."""
+        found = self._by_token.get((stack.layout, tokens, total))
+        if found is None:
+            found = self.factors(stack).expand(-1, tokens, -1).flatten(0, 1)
+            found = F.pad(found, (0, 0, 0, total - len(found)))
+            if not found.requires_grad:
+                self._by_token[stack.layout, tokens, total] = found
         return found
 
 
@@ -150,26 +171,6 @@ class LoraStack(nn.Module):
         scaled = h * factors * self.scaling.to(h.dtype)
         mixed = scaled.view(*h.shape[:-1], len(self.layout), ranks.pop()).sum(-2)
         return mixed.repeat(1, 1, len(self.layout)) * factors
-
-
-class StackGroup:
-    """The frozen stacks of layers that read the same input, their `A` side by side for one matmul.
-
-    Each stack's `A` becomes a view of the group's, so nothing is held twice.
-    """
-
-    def __init__(self, stacks: Sequence[LoraStack]) -> None:
-        self.A = torch.cat([stack.A.detach() for stack in stacks])
-        self.owner = torch.cat([stack.owner for stack in stacks])
-        self.scaling = torch.cat([stack.scaling for stack in stacks])
-        self.layout: Layout = tuple(part for stack in stacks for part in stack.layout)
-        self.sizes = [stack.A.shape[0] for stack in stacks]
-        for stack, part in zip(stacks, torch.split(self.A, self.sizes), strict=True):
-            stack.A = nn.Parameter(part, requires_grad=False)
-
-    def updates(self, x: Tensor, gates: GateState) -> tuple[Tensor, ...]:
-        """What `LoraStack.updates` gives for each stack. For inference in blend space `delta`."""
-        return torch.split(F.linear(x, self.A).mul_(gates.factors(self)), self.sizes, dim=-1)
 
 
 class GatedLinear(nn.Module):

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from hatex.model.compiled import CompiledBlocks
-from hatex.model.functions import causal_attention, rms_norm, rotate, swiglu
+from hatex.model.functions import causal_attention, join_heads, rms_norm, split_heads, swiglu
 from hatex.model.fused import FusedLinear
 from hatex.model.gated import GatedLinear
 from hatex.model.layercache import LayerCache
@@ -26,6 +26,8 @@ from hatex.model.weights import ResidentWeight
 FAST_TYPES = frozenset({"llama"})
 # Tokens a row up to which all attention weights may be kept for the backward pass.
 SHORT_ROWS = 512
+# Tokens whose widest activations stay in a core's cache from the matmul that writes them to the one that reads them.
+CACHED_TOKENS = 768
 
 
 def is_supported(model: PreTrainedModel) -> bool:
@@ -70,29 +72,41 @@ class LlamaBlock(nn.Module):
         self,
         x: Tensor,
         rotary: tuple[Tensor, Tensor],
+        shape: tuple[int, int],
         last: Tensor | None = None,
         cache: LayerCache | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Hidden states after the block, shape (rows, tokens, width); without gradients they are written into `x`.
+        """Hidden states after the block, shape (total, width); without gradients they are written into `x`.
 
-        With `last` (rows,), only position `last` of every row is computed behind the keys and values: (rows, 1, width).
+        x holds the tokens of all rows one behind the other, `shape` (rows, tokens), and zeros up to its total. With
+        `last` (rows,), only position `last` of every row is computed behind the keys and values: one token a row.
         With `cache`, keys and values of earlier tokens come from it and the new ones are appended.
         """
-        rows, tokens, _ = x.shape
-        dtype = self.qkv.weight.dtype
-        qkv = self.qkv(rms_norm(x, self.norm_in, self.eps).to(dtype)).view(rows, tokens, -1, self.head_dim)
-        turned = rotate(qkv[:, :, : -self.kv_heads], *rotary)
-        q, k = (part.transpose(1, 2) for part in torch.split(turned, [self.heads, self.kv_heads], dim=2))
-        v = qkv[:, :, -self.kv_heads :].transpose(1, 2)
+        rows, tokens = shape
+        qkv = self.qkv(rms_norm(x, self.norm_in, self.eps, self.qkv.room), tokens)
+        q, k, v = split_heads(qkv, *rotary, shape, self.heads, self.kv_heads)
         if cache is not None:
             k, v = cache.append(k, v)
         if last is not None:
             index = torch.arange(rows)
-            x, q = x[index, last, None], q[index, :, last].unsqueeze(2)
+            x, q = with_spare_rows(x[index * tokens + last], qkv.dtype), q[index, :, last].unsqueeze(2)
             mask = (torch.arange(k.shape[2])[None, :] <= last[:, None])[:, None, None, :]
-        x = self.out.add_to(x, self._attend(q, k, v, mask).transpose(1, 2).flatten(2))
-        return self.down.add_to(x, swiglu(self.gate_up(rms_norm(x, self.norm_mlp, self.eps).to(dtype))))
+            tokens = 1
+        x = self.out.add_to(x, join_heads(self._attend(q, k, v, mask), len(x), self.out.room), tokens)
+        normed = rms_norm(x, self.norm_mlp, self.eps, self.gate_up.room)
+        return self.down.add_to(x, swiglu(self.gate_up(normed, tokens), self.down.room), tokens)
+
+
+def with_spare_rows(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """`x` with rows of zeros behind it, up to one of few totals, if matmuls run in `dtype` bf16.
+
+    oneDNN prepares a matmul anew for every shape, which takes up to twice as long as running it once.
+    """
+    if dtype == torch.float32:
+        return x
+    step = 64 if len(x) > 512 else 16
+    return F.pad(x, (0, 0, 0, -len(x) % step))
 
 
 def _fuse(layer: nn.Module, *paths: str) -> FusedLinear:
@@ -121,13 +135,10 @@ class LlamaDecoder(nn.Module):
         for module in self.modules():
             if isinstance(module, FusedLinear):
                 module.regroup()
-        if self.compiled is not None:
-            self.compiled.regroup([cast(LlamaBlock, block) for block in self.blocks])
 
     def compile_blocks(self) -> None:
         """Run blocks through `compiled.CompiledBlocks` from now on, where that serves the batch."""
         self.compiled = CompiledBlocks()
-        self.regroup()
 
     def forward(
         self,
@@ -138,25 +149,26 @@ class LlamaDecoder(nn.Module):
         mask: Tensor | None = None,
     ) -> Tensor:
         """Final hidden states (rows, tokens, width), or (rows, 1, width) of position `last` only."""
+        shape = rows, tokens = (ids.shape[0], ids.shape[1])
         embedded = self.embed(ids)
         # The sum over blocks stays in float32: rounded to bf16 it would tell which batch a post was in.
-        x = embedded.float()
+        x = with_spare_rows(embedded.flatten(0, 1).float(), embedded.dtype)
         if positions is None:
-            positions = torch.arange(ids.shape[1]).unsqueeze(0)
-        # Both halves of a head turn by the same angles.
-        cos, sin = (
-            t[..., : t.shape[-1] // 2].unsqueeze(2).contiguous() for t in self.rotary(embedded, positions)
-        )
+            positions = torch.arange(tokens).unsqueeze(0)
+        cos, sin = (t.unsqueeze(2) for t in self.rotary(embedded, positions))
+        first, second = sin.chunk(2, -1)
+        rotary = cos, torch.cat([-first, second], -1)
         final = len(self.blocks) - 1
         compiled = self.compiled if cache is None and mask is None else None
-        if compiled is not None and not compiled.fits(x, cast(LlamaBlock, self.blocks[0])):
+        if compiled is not None and not compiled.fits(shape, cast(LlamaBlock, self.blocks[0])):
             compiled = None
         for i, block in enumerate(self.blocks):
             only = last if i == final else None
             if compiled is not None and only is None:
-                x = compiled(i, cast(LlamaBlock, block), x, (cos, sin))
+                x = compiled(cast(LlamaBlock, block), x, rotary, shape)
             elif self.checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, (cos, sin), only, use_reentrant=False)
+                x = checkpoint(block, x, rotary, shape, only, use_reentrant=False)
             else:
-                x = block(x, (cos, sin), only, cache[i] if cache else None, mask)
-        return rms_norm(x, self.norm, self.eps).to(embedded.dtype)
+                x = block(x, rotary, shape, only, cache[i] if cache else None, mask)
+        kept = rows * (tokens if last is None else 1)
+        return rms_norm(x, self.norm, self.eps)[:kept].view(rows, -1, x.shape[1])

@@ -95,7 +95,9 @@ def matmuls(lm: GatedLM, prompts: Prompts) -> Callable[[], None]:
     """Only the base's matmuls, at the shapes of the engine's batches."""
     assert lm.decoder is not None
     blocks: list[Any] = list(lm.decoder.blocks)
-    weights: list[list[Tensor]] = [[f.weight for f in (b.qkv, b.out, b.gate_up, b.down)] for b in blocks]
+    weights: list[list[Tensor]] = [
+        [f.weight[:, : f.in_features].contiguous() for f in (b.qkv, b.out, b.gate_up, b.down)] for b in blocks
+    ]
     sizes = [
         pad([prompts[i] for i in batch])[0].numel() for batch in plan([len(p) for p in prompts], BATCH_TOKENS)
     ]

@@ -11,7 +11,7 @@ from tiny_bases import MIXED, Batch, Spec, random_adapters, random_batch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hatex.model.functions import BlendedLinear, RmsNorm, Rotate, SwiGlu
+from hatex.model.functions import BlendedLinear, join_heads, rms_norm, split_heads, swiglu
 from hatex.model.gatedlm import GatedLM
 from hatex.model.weights import Nf4Weight, build_weight, quantize
 
@@ -28,52 +28,67 @@ def _seeded() -> None:
 
 
 def test_blended_linear_has_the_gradients_of_its_formula() -> None:
-    x, weight = doubles(6, 5), doubles(9, 5).detach()
-    stacks = [
-        doubles(6, 2),
-        doubles(2, 5),
-        doubles(4, 2),
-        None,
-        None,
-        None,
-        doubles(6, 3),
-        doubles(3, 5),
-        doubles(2, 3),
-    ]
+    """Three slices of an output; the adapters touch the first and the last."""
+    x, factors, W = doubles(6, 5), doubles(6, 5), doubles(9, 5).detach()
+    A, B, C, D = doubles(2, 5), doubles(4, 2), doubles(3, 5), doubles(2, 3)
+    blocks = [(slice(0, 4), slice(0, 2)), (slice(7, 9), slice(2, 5))]
 
-    def plain(x: Tensor, *s: Tensor | None) -> Tensor:
-        parts = list(torch.split(x @ weight.T, [4, 3, 2], 1))
-        for i in (0, 2):
-            factors, A, B = s[3 * i : 3 * i + 3]
-            parts[i] = parts[i] + ((x @ A.T) * factors) @ B.T
-        return torch.cat(parts, 1)
+    def plain(x: Tensor, f: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+        first, middle, last = torch.split(x @ W.T, [4, 3, 2], 1)
+        first = first + ((x @ A.T) * f[:, :2]) @ B.T
+        last = last + ((x @ C.T) * f[:, 2:]) @ D.T
+        return torch.cat([first, middle, last], 1)
 
-    found = BlendedLinear.apply(x, weight, [4, 3, 2], *stacks)
-    torch.testing.assert_close(found, plain(x, *stacks))
-    inputs = [t for t in (x, *stacks) if t is not None]
-    upstream = torch.randn_like(found)
-    expected = torch.autograd.grad(plain(x, *stacks), inputs, upstream)
-    for ours, theirs in zip(torch.autograd.grad(found, inputs, upstream), expected, strict=True):
-        torch.testing.assert_close(ours, theirs)
-    assert torch.autograd.gradcheck(
-        lambda *t: BlendedLinear.apply(t[0], weight, [4, 3, 2], *t[1:]), (x, *stacks)
-    )
+    def ours(x: Tensor, f: Tensor, *factors: Tensor) -> Tensor:
+        beside = W.new_zeros(9, 5)
+        for (rows, columns), part in zip(blocks, factors[1::2], strict=True):
+            beside[rows, columns] = part.detach()
+        with_room = F.pad(x, (0, 5), value=float("nan"))
+        together = torch.cat([part.detach() for part in factors[::2]])
+        return BlendedLinear.apply(with_room, f, together, torch.cat([W, beside], 1), blocks, *factors)
+
+    inputs = (x, factors, A, B, C, D)
+    torch.testing.assert_close(ours(*inputs), plain(*inputs))
+    upstream = torch.randn(6, 9, dtype=torch.float64)
+    expected = torch.autograd.grad(plain(*inputs), inputs, upstream)
+    for found, theirs in zip(torch.autograd.grad(ours(*inputs), inputs, upstream), expected, strict=True):
+        torch.testing.assert_close(found, theirs)
 
 
-def test_swiglu_norm_and_rotation_have_the_gradients_of_their_formulas() -> None:
+@pytest.mark.parametrize("room", [0, 2])
+def test_elementwise_functions_have_the_gradients_of_their_formulas(room: int) -> None:
+    def check(ours: Callable[[Tensor], Tensor], x: Tensor, expected: Tensor) -> None:
+        def used(x: Tensor) -> Tensor:
+            return ours(x)[..., : expected.shape[-1]]
+
+        torch.testing.assert_close(used(x), expected)
+        assert torch.autograd.gradcheck(used, x)
+
     fused = doubles(4, 6)
-    torch.testing.assert_close(SwiGlu.apply(fused), F.silu(fused[:, :3]) * fused[:, 3:])
-    assert torch.autograd.gradcheck(SwiGlu.apply, fused)
-    x, weight = doubles(2, 3, 5), doubles(5).detach()
+    check(lambda x: swiglu(x, room), fused, F.silu(fused[:, :3]) * fused[:, 3:])
+    x, weight = doubles(6, 5), doubles(5).detach()
     expected = x * (x.pow(2).mean(-1, keepdim=True) + 1e-3).rsqrt() * weight
-    torch.testing.assert_close(RmsNorm.apply(x, weight, 1e-3), expected)
-    assert torch.autograd.gradcheck(lambda x: RmsNorm.apply(x, weight, 1e-3), x)
-    heads, angles = doubles(2, 3, 2, 6), torch.randn(1, 3, 1, 3, dtype=torch.float64)
-    cos, sin = angles.cos(), angles.sin()
-    turned = torch.cat((-heads[..., 3:], heads[..., :3]), -1)
-    expected = heads * torch.cat((cos, cos), -1) + turned * torch.cat((sin, sin), -1)
-    torch.testing.assert_close(Rotate.apply(heads, cos, sin), expected)
-    assert torch.autograd.gradcheck(lambda x: Rotate.apply(x, cos, sin), heads)
+    check(lambda x: rms_norm(x, weight, 1e-3, room), x, expected)
+    heads = doubles(2, 3, 4, 5)
+    joined = F.pad(heads.transpose(1, 2).flatten(2).flatten(0, 1), (0, 0, 0, 3))
+    check(lambda x: join_heads(x, 11, room), heads, joined)
+
+
+def test_heads_are_split_and_turned_with_the_gradients_of_their_formulas() -> None:
+    fused, angles = doubles(8, 24), torch.randn(1, 3, 1, 3, dtype=torch.float64)
+    cos, sin = (torch.cat((t, t), -1) for t in (angles.cos(), angles.sin()))
+    signed = torch.cat((-sin[..., :3], sin[..., 3:]), -1)
+
+    def ours(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Two rows of three tokens, and two rows that belong to no post; two heads, one of keys and values."""
+        return split_heads(x, cos, signed, (2, 3), 2, 1)
+
+    heads = fused[:6].view(2, 3, 4, 6)
+    turned = heads * cos + torch.cat((-heads[..., 3:], heads[..., :3]), -1) * sin
+    expected = (turned[:, :, :2], turned[:, :, 2:3], heads[:, :, 3:])
+    for found, part in zip(ours(fused), expected, strict=True):
+        torch.testing.assert_close(found, part.transpose(1, 2))
+    assert torch.autograd.gradcheck(ours, fused)
 
 
 def loss_of(lm: GatedLM, batch: Batch, gates: Tensor) -> Tensor:
