@@ -9,6 +9,8 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
+from hatex.data.claims import claim_label
+from hatex.data.edits import Edited
 from hatex.data.formatting import vary_mapped
 from hatex.data.groups import GROUPS
 from hatex.data.prompts import PostView, Prompt
@@ -19,8 +21,6 @@ from hatex.types import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from hatex.data.edits import Edited
 
 
 def label_tokens(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -49,11 +49,13 @@ def encode_rows(
     with_answers: bool,
     groups: Sequence[str] = GROUPS,
     formatting_noise: float = 0.0,
+    claims: float = 0.0,
     seed: int = 0,
     majority: bool = False,
 ) -> list[TrainingRow]:
     """Tokens of every example; formatting is varied at random on a `formatting_noise` share of them.
 
+    A `claims` share claims a label at random (`data.claims`).
     `weights` are the examples' loss weights (default: 1 each).
     With `majority`, only the label sets with most votes count. Answers name targets of the closed list `groups`, in
     its order: that is the order in which they are decoded.
@@ -62,8 +64,10 @@ def encode_rows(
     shown, answers = [], []
     for example in examples:
         rng = Random(f"{seed}/{example.id}")
-        edited = vary_mapped(example.text, rng) if rng.random() < formatting_noise else None
-        shown.append(edited.text if edited else example.text)
+        edited = vary_mapped(example.text, rng) if rng.random() < formatting_noise else Edited(example.text)
+        if rng.random() < claims:
+            edited = claim_label(edited, rng)
+        shown.append(edited.text)
         answers.append(_answer(example, prompt, groups, edited) if with_answers else None)
     prompts = prompt.encode(tokenizer, shown, max_tokens)
     rows = []
@@ -111,14 +115,14 @@ def _token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def _answer(
-    example: Example, prompt: Prompt, groups: Sequence[str], edited: Edited | None
+    example: Example, prompt: Prompt, groups: Sequence[str], edited: Edited
 ) -> tuple[int, list[tuple[str, bool]]] | None:
     """Label index and the answer in pieces, each with whether it is supervised; None where nothing is known."""
     label = _label_of(example)
     reason = _written(example, "reason") if "{reason}" in prompt.answer else ""
     if label == 0 or not (example.has_targets or (example.has_rationales and example.rationales) or reason):
         return None
-    view = PostView.of(example.text if edited is None else edited.text)
+    view = PostView.of(edited.text)
     words = _marked_words(example, view, edited)
     targets = [name for name in groups if name in example.targets]
     known = {"{targets}": example.has_targets, "{words}": example.has_rationales, "{reason}": bool(reason)}
@@ -143,13 +147,11 @@ def _label_of(example: Example) -> int:
     return {"neutral": 0, "offensive": 1, "hate": 2}["offensive" if len(top) > 1 else top[0]]
 
 
-def _marked_words(example: Example, view: PostView, edited: Edited | None) -> list[str]:
+def _marked_words(example: Example, view: PostView, edited: Edited) -> list[str]:
     """Runs of words that at least half of the annotators with rationales marked, as they stand in the prompt."""
     by_annotator: dict[str | None, set[int]] = defaultdict(set)
     for rationale in example.rationales:
-        start, end = rationale.start, rationale.end
-        if edited is not None:
-            start, end = edited.edited_span(start, end)
+        start, end = edited.edited_span(rationale.start, rationale.end)
         by_annotator[rationale.annotator].update(view.words_within(start, end))
     counts = Counter(word for marked in by_annotator.values() for word in marked)
     marked = sorted(word for word, n in counts.items() if 2 * n >= len(by_annotator))
