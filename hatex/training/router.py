@@ -131,13 +131,16 @@ def check_platforms(examples: Sequence[Example], section: RouterSection) -> None
 
 
 def router_key(recipe: Recipe, registry: Registry, examples: Sequence[Example]) -> str:
-    """Digest of all that decides the router: its settings, the adapters it is calibrated with, the examples."""
+    """Digest of all that decides the router: its settings, what it is calibrated with, the examples."""
     section = recipe.require("train")
     adapters = [registry.find("adapter", name, base=recipe.base.name) for name in recipe.adapters]
     record = [
         section.router.model_dump() if section.router is not None else None,
         section.seed,
         recipe.encoder.model_dump(),
+        recipe.prompt,
+        section.priors,
+        [(name, sorted(adapter.rows)) for name, adapter in section.adapters.items()],
         [(artefact.ref, artefact.manifest.digest) for artefact in adapters],
         [(e.id, e.split, vote_shares(e.votes)) for e in examples if e.split != "report"],
     ]

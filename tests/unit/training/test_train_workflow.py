@@ -8,15 +8,17 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hatex.data.examples import write_examples
+from hatex.data.examples import read_examples, write_examples
 from hatex.engine import load_engine
 from hatex.errors import HatexError, RegistryError, TrainingError
 from hatex.recipe import Recipe, load_recipe
 from hatex.registry import Registry
 from hatex.registry.adapters import load_adapter
+from hatex.training.router import router_key
 from hatex.workflows.train import train
 
 FORUMS = {"platforms": ["forums"], "fully_labelled_share": 0}
@@ -61,6 +63,18 @@ def test_adapters_and_router_become_an_engine(recipe_of, registry) -> None:
     probabilities = engine.score(["Lovely match", "You silly clowns"])
     assert probabilities.sum(1) == pytest.approx([1, 1])
     assert not (registry.root / ".training" / "tiny" / "forums").exists()
+
+
+def test_a_router_is_another_where_its_calibration_goes_by_other_posts(recipe_of, registry) -> None:
+    def key(**train_keys: Any) -> str:
+        recipe = recipe_of({"forums": FORUMS, "wiki": WIKI}, router=ROUTER, **train_keys)
+        return router_key(recipe, registry, examples)
+
+    recipe = recipe_of({"forums": FORUMS, "wiki": WIKI}, router=ROUTER)
+    train(recipe, registry)
+    examples = read_examples(Path(recipe.require("train").data))
+    assert registry.find("router", recipe.router).manifest.extra["training_key"] == key()
+    assert key(priors={"boards": {"hate": 0.4}}) != key() == key(threads=1)
 
 
 KILLED = """
