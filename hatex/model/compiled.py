@@ -1,27 +1,23 @@
-"""Llama blocks compiled by torch for long runs: norms, rotations, activations and sums in one pass each.
+"""What `model.functions` does between a block's matmuls, compiled by torch for long runs: one pass over memory each.
 
-Opt-in (`route.compile`): compiling takes about half a minute and a C++ compiler. The same values as `llama.LlamaBlock`
-within rounding.
+Opt-in (`route.compile`): compiling takes half a minute and a C++ compiler. The same values within rounding, and without
+gradients. Matmuls and attention stay outside: torch's compiler calls the same kernels for them.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from hatex.errors import ModelError
-
-if TYPE_CHECKING:
-    from hatex.model.llama import LlamaBlock
+from hatex.model.functions import with_room
 
 
-class CompiledBlocks:
-    """All blocks of a decoder behind one compiled function; it serves every batch of two rows and tokens or more.
+class CompiledFunctions:
+    """Stands in for the functions of the same names in batches that it `fits`.
 
     Raises ModelError where there is no C++ compiler.
     """
@@ -31,73 +27,58 @@ class CompiledBlocks:
             raise ModelError(
                 "compiling the base needs a C++ compiler", hint="install g++, or set route.compile: false"
             )
-        self._step = torch.compile(_step, dynamic=True)
+        self._normalise = torch.compile(_normalise, dynamic=True)
+        self._activate = torch.compile(_activate, dynamic=True)
+        self._turn = torch.compile(_turn, dynamic=True)
+        self._add = torch.compile(_add, dynamic=True)
 
-    def fits(self, shape: tuple[int, int], block: LlamaBlock) -> bool:
-        """Whether it serves a batch; others take the plain block, since each special shape is a compilation."""
-        gates = block.qkv.gates
-        return min(shape) > 1 and not (torch.is_grad_enabled() or gates.is_bare or gates.is_reference)
+    @staticmethod
+    def fits(shape: tuple[int, int]) -> bool:
+        """Whether it serves a batch of (rows, tokens); each special shape would be a compilation."""
+        return min(shape) > 1 and not torch.is_grad_enabled()
 
-    def __call__(
-        self, block: LlamaBlock, x: Tensor, rotary: tuple[Tensor, Tensor], shape: tuple[int, int]
-    ) -> Tensor:
-        """Hidden states after `block`, shape (total, width), for rows and tokens `shape`."""
-        fused = (block.qkv, block.out, block.gate_up, block.down)
-        layers = [
-            (layer.A, layer.weight, layer.gates.factors_by_token(layer, shape[1], len(x))) for layer in fused
-        ]
-        y: Tensor = self._step(
-            x,
-            rotary[0].float(),
-            rotary[1].float(),
-            block.norm_in,
-            block.norm_mlp,
-            layers,
-            shape,
-            (block.heads, block.kv_heads, block.head_dim),
-            block.eps,
-        )
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float, room: int = 0) -> Tensor:
+        """`functions.rms_norm`."""
+        y, into = with_room(x, room, weight.dtype)
+        self._normalise(x, weight, eps, into)
         return y
 
+    def swiglu(self, fused: Tensor, room: int = 0) -> Tensor:
+        """`functions.swiglu`."""
+        y, into = with_room(fused[:, : fused.shape[1] // 2], room, fused.dtype)
+        self._activate(fused, into)
+        return y
 
-def _step(
-    x: Tensor,
-    cos: Tensor,
-    sin: Tensor,
-    norm_in: Tensor,
-    norm_mlp: Tensor,
-    layers: list[tuple[Tensor, Tensor, Tensor]],
-    shape: tuple[int, int],
-    form: tuple[int, int, int],
-    eps: float,
-) -> Tensor:
-    heads, kv_heads, head_dim = form
-    rows, tokens = shape
-    dtype = layers[0][1].dtype
-    qkv = _blended(_norm(x, norm_in, eps, dtype), *layers[0])[: rows * tokens]
-    qkv = qkv.view(rows, tokens, -1, head_dim)
-    turned = _rotate(qkv[:, :, : heads + kv_heads], cos, sin)
-    attended = F.scaled_dot_product_attention(
-        turned[:, :, :heads].transpose(1, 2),
-        turned[:, :, heads:].transpose(1, 2),
-        qkv[:, :, heads + kv_heads :].transpose(1, 2),
-        is_causal=True,
-        enable_gqa=kv_heads != heads,
-    )
-    attended = attended.transpose(1, 2).reshape(rows * tokens, -1)
-    x = x + _blended(F.pad(attended, (0, 0, 0, len(x) - rows * tokens)), *layers[1])
-    gate, up = _blended(_norm(x, norm_mlp, eps, dtype), *layers[2]).chunk(2, -1)
-    return x + _blended(F.silu(gate.float()).to(gate.dtype) * up, *layers[3])
+    def split_heads(
+        self, fused: Tensor, cos: Tensor, sin: Tensor, shape: tuple[int, int], heads: int, kv_heads: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`functions.split_heads`."""
+        split = fused[: shape[0] * shape[1]].view(*shape, heads + 2 * kv_heads, -1)
+        turned = self._turn(split[:, :, :-kv_heads], cos, sin)
+        q, k, v = turned[:, :, :heads], turned[:, :, heads:], split[:, :, -kv_heads:]
+        return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+
+    def add(self, residual: Tensor, y: Tensor) -> Tensor:
+        """`functions.add`."""
+        self._add(residual, y)
+        return residual
 
 
-def _blended(x: Tensor, A: Tensor, weight: Tensor, factors: Tensor) -> Tensor:
-    return F.linear(torch.cat([x, F.linear(x, A) * factors], -1), weight)
+def _normalise(x: Tensor, weight: Tensor, eps: float, into: Tensor) -> None:
+    into.copy_(x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight)
 
 
-def _norm(x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
-    return (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight).to(dtype)
+def _activate(fused: Tensor, into: Tensor) -> None:
+    gate, up = fused.float().chunk(2, -1)
+    into.copy_(gate * torch.sigmoid(gate) * up)
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    first, second = x.float().chunk(2, -1)
-    return (x.float() * cos + torch.cat([second, first], -1) * sin).to(x.dtype)
+def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    half = x.shape[-1] // 2
+    first, second = x[..., :half].float(), x[..., half:].float()
+    cos, sin = cos[..., :half].float(), sin[..., half:].float()
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
+
+
+def _add(residual: Tensor, y: Tensor) -> None:
+    residual.add_(y)

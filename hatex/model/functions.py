@@ -73,7 +73,7 @@ class SwiGlu(torch.autograd.Function):
     def forward(ctx: Any, fused: Tensor, room: int) -> Tensor:
         ctx.save_for_backward(fused)
         gate, up = fused.chunk(2, dim=-1)
-        y, into = _with_room(gate, room, fused.dtype)
+        y, into = with_room(gate, room, fused.dtype)
         torch.ops.aten.silu.out(gate, out=into).mul_(up)
         return y
 
@@ -101,7 +101,7 @@ class RmsNorm(torch.autograd.Function):
         inverse = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         inverse = inverse.square_().mul_(1 / x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight, inverse)
-        y, into = _with_room(x, room, weight.dtype)
+        y, into = with_room(x, room, weight.dtype)
         torch.mul(x, inverse, out=into).mul_(weight)
         return y
 
@@ -172,10 +172,15 @@ def _by_head(y: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
     return y[: rows * tokens, : heads * dim].view(rows, tokens, heads, dim)
 
 
-def _with_room(x: Tensor, room: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def with_room(x: Tensor, room: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """An empty tensor with `room` columns more than x, and its view of x's shape."""
     y = x.new_empty(*x.shape[:-1], x.shape[-1] + room, dtype=dtype)
     return y, y[..., : x.shape[-1]]
+
+
+def add(residual: Tensor, y: Tensor) -> Tensor:
+    """`residual + y`; without gradients the sum is written into `residual`."""
+    return residual + y if torch.is_grad_enabled() else residual.add_(y)
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -5,14 +5,14 @@ The adapters' B stand beside the weight, so that a layer is two matmuls: u = (x 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hatex.model.functions import BlendedLinear, Block, write_updates
+from hatex.model.functions import BlendedLinear, Block, add, write_updates
 from hatex.model.gated import GatedLinear, Layout, LoraStack
 from hatex.model.weights import ResidentWeight
 
@@ -110,12 +110,12 @@ class FusedLinear(nn.Module):
             BlendedLinear.apply(x, factors, self.A, self.weight, self.blocks, *parameters),  # type: ignore[no-untyped-call]
         )
 
-    def add_to(self, residual: Tensor, x: Tensor, tokens: int) -> Tensor:
+    def add_to(
+        self, residual: Tensor, x: Tensor, tokens: int, add: Callable[[Tensor, Tensor], Tensor] = add
+    ) -> Tensor:
         """`residual + self(x, tokens)`; without gradients the sum is written into `residual`."""
-        if torch.is_grad_enabled():
-            return residual + self.forward(x, tokens)
-        if residual.dtype != x.dtype:
-            return residual.add_(self.forward(x, tokens))
+        if torch.is_grad_enabled() or residual.dtype != x.dtype:
+            return add(residual, self.forward(x, tokens))
         weight = self.weight[:, : x.shape[1]]
         if self.room:
             x = self._updated(x, tokens)

@@ -51,7 +51,7 @@ class GatedLM(nn.Module):
         return lm
 
     def compile(self) -> None:
-        """Compile the blocks on the first batch, for long runs of scoring.
+        """Compile what stands between the matmuls on the first batch, for long runs of scoring.
 
         Raises ModelError for a base without the fast path, or a machine without a C++ compiler.
         """
@@ -60,7 +60,7 @@ class GatedLM(nn.Module):
                 "only resident Llama bases can be compiled",
                 hint="set route.compile: false, or base.compute: resident",
             )
-        self.decoder.compile_blocks()
+        self.decoder.compile()
 
     @property
     def dtype(self) -> torch.dtype:

@@ -8,7 +8,7 @@ ever looks at padding), and scoring runs the last block on one position a row.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from hatex.model.compiled import CompiledBlocks
-from hatex.model.functions import causal_attention, join_heads, rms_norm, split_heads, swiglu
+from hatex.model import functions
+from hatex.model.compiled import CompiledFunctions
 from hatex.model.fused import FusedLinear
 from hatex.model.gated import GatedLinear
 from hatex.model.layercache import LayerCache
@@ -42,6 +42,20 @@ def is_supported(model: PreTrainedModel) -> bool:
     )
 
 
+class Functions(Protocol):
+    """What stands between a block's matmuls; `functions` itself, or `compiled.CompiledFunctions`."""
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float, room: int = 0) -> Tensor: ...
+
+    def swiglu(self, fused: Tensor, room: int = 0) -> Tensor: ...
+
+    def split_heads(
+        self, fused: Tensor, cos: Tensor, sin: Tensor, shape: tuple[int, int], heads: int, kv_heads: int
+    ) -> tuple[Tensor, Tensor, Tensor]: ...
+
+    def add(self, residual: Tensor, y: Tensor) -> Tensor: ...
+
+
 class LlamaBlock(nn.Module):
     """One decoder block over the layers of a transformers block."""
 
@@ -58,7 +72,7 @@ class LlamaBlock(nn.Module):
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         is_causal = mask is None and q.shape[2] > 1
         if is_causal and torch.is_grad_enabled() and q.shape[2] <= SHORT_ROWS:
-            return causal_attention(q, k, v)
+            return functions.causal_attention(q, k, v)
         return F.scaled_dot_product_attention(
             q,
             k,
@@ -76,6 +90,7 @@ class LlamaBlock(nn.Module):
         last: Tensor | None = None,
         cache: LayerCache | None = None,
         mask: Tensor | None = None,
+        ops: Functions = functions,
     ) -> Tensor:
         """Hidden states after the block, shape (total, width); without gradients they are written into `x`.
 
@@ -84,8 +99,8 @@ class LlamaBlock(nn.Module):
         With `cache`, keys and values of earlier tokens come from it and the new ones are appended.
         """
         rows, tokens = shape
-        qkv = self.qkv(rms_norm(x, self.norm_in, self.eps, self.qkv.room), tokens)
-        q, k, v = split_heads(qkv, *rotary, shape, self.heads, self.kv_heads)
+        qkv = self.qkv(ops.rms_norm(x, self.norm_in, self.eps, self.qkv.room), tokens)
+        q, k, v = ops.split_heads(qkv, *rotary, shape, self.heads, self.kv_heads)
         if cache is not None:
             k, v = cache.append(k, v)
         if last is not None:
@@ -93,9 +108,10 @@ class LlamaBlock(nn.Module):
             x, q = with_spare_rows(x[index * tokens + last], qkv.dtype), q[index, :, last].unsqueeze(2)
             mask = (torch.arange(k.shape[2])[None, :] <= last[:, None])[:, None, None, :]
             tokens = 1
-        x = self.out.add_to(x, join_heads(self._attend(q, k, v, mask), len(x), self.out.room), tokens)
-        normed = rms_norm(x, self.norm_mlp, self.eps, self.gate_up.room)
-        return self.down.add_to(x, swiglu(self.gate_up(normed, tokens), self.down.room), tokens)
+        attended = functions.join_heads(self._attend(q, k, v, mask), len(x), self.out.room)
+        x = self.out.add_to(x, attended, tokens, ops.add)
+        normed = ops.rms_norm(x, self.norm_mlp, self.eps, self.gate_up.room)
+        return self.down.add_to(x, ops.swiglu(self.gate_up(normed, tokens), self.down.room), tokens, ops.add)
 
 
 def with_spare_rows(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -125,7 +141,7 @@ class LlamaDecoder(nn.Module):
         self.embed, self.rotary, self.norm = inner.embed_tokens, inner.rotary_emb, inner.norm.weight
         self.eps = config.rms_norm_eps
         self.checkpointing = False
-        self.compiled: CompiledBlocks | None = None
+        self.compiled: CompiledFunctions | None = None
         self.blocks = nn.ModuleList(
             LlamaBlock(layer, heads, kv_heads, head_dim, config.rms_norm_eps) for layer in inner.layers
         )
@@ -136,9 +152,9 @@ class LlamaDecoder(nn.Module):
             if isinstance(module, FusedLinear):
                 module.regroup()
 
-    def compile_blocks(self) -> None:
-        """Run blocks through `compiled.CompiledBlocks` from now on, where that serves the batch."""
-        self.compiled = CompiledBlocks()
+    def compile(self) -> None:
+        """Run `compiled.CompiledFunctions` between the matmuls from now on, where they serve the batch."""
+        self.compiled = CompiledFunctions()
 
     def forward(
         self,
@@ -159,16 +175,14 @@ class LlamaDecoder(nn.Module):
         first, second = sin.chunk(2, -1)
         rotary = cos, torch.cat([-first, second], -1)
         final = len(self.blocks) - 1
-        compiled = self.compiled if cache is None and mask is None else None
-        if compiled is not None and not compiled.fits(shape, cast(LlamaBlock, self.blocks[0])):
-            compiled = None
+        ops: Functions = functions
+        if self.compiled is not None and cache is None and self.compiled.fits(shape):
+            ops = self.compiled
         for i, block in enumerate(self.blocks):
             only = last if i == final else None
-            if compiled is not None and only is None:
-                x = compiled(cast(LlamaBlock, block), x, rotary, shape)
-            elif self.checkpointing and torch.is_grad_enabled():
+            if self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, rotary, shape, only, use_reentrant=False)
             else:
-                x = block(x, rotary, shape, only, cache[i] if cache else None, mask)
+                x = block(x, rotary, shape, only, cache[i] if cache else None, mask, ops)
         kept = rows * (tokens if last is None else 1)
-        return rms_norm(x, self.norm, self.eps)[:kept].view(rows, -1, x.shape[1])
+        return functions.rms_norm(x, self.norm, self.eps)[:kept].view(rows, -1, x.shape[1])

@@ -1,4 +1,4 @@
-"""Compiled blocks give the values of plain ones, for any gates, and leave what they do not serve to them."""
+"""Compiled functions give the values of plain ones, for any gates, and leave what they do not serve to them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Load = Callable[[str], GatedLM]
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
 @pytest.mark.filterwarnings("ignore")  # torch's compiler warns of its own future
-def test_compiled_blocks_give_the_same_hidden_states(load: Load) -> None:
+def test_compiled_functions_give_the_same_hidden_states(load: Load) -> None:
     lm = load("llama")
     lm.attach(random_adapters(lm, MIXED))
     batches = [random_batch(4, 3), random_batch(3, 3), random_batch(1, 3)]
