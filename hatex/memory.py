@@ -1,6 +1,6 @@
 """Memory that a long run would never give back: libraries' caches of matmul shapes, and freed pages that malloc keeps.
 
-Posts differ in length, so nearly every batch has a shape of its own. oneDNN keeps what it prepares for the last 1,024
+Posts differ in length, so many batches have a shape of their own. oneDNN keeps what it prepares for the last 1,024
 of them, and malloc keeps the pages of the largest tensor of each size: memory grew with the number of batches.
 """
 
