@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from hatex.errors import ModelError
-from hatex.memory import bound_shape_caches
+from hatex.memory import configure_memory
 from hatex.model.gated import GatedLinear, GateState, LoraPart, LoraStack
 from hatex.model.llama import FAST_TYPES, LlamaDecoder, is_supported
 from hatex.model.loading import load_gated
@@ -41,7 +41,7 @@ class GatedLM(nn.Module):
 
         Raises ModelError for missing or misshapen weights, or an output head that is more than a matrix.
         """
-        bound_shape_caches()
+        configure_memory()
         gates = GateState()
         lm = cls(load_gated(folder, compute, dtype, gates), gates, fast=fast)
         if compute == "mixed":

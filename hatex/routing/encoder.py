@@ -11,7 +11,7 @@ import numpy as np
 
 from hatex.data.cleaning import clean
 from hatex.errors import ModelError
-from hatex.memory import bound_shape_caches, release_free_pages
+from hatex.memory import configure_memory, release_free_pages
 from hatex.types import NO_PROGRESS, Progress
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Encoder:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
-        bound_shape_caches()
+        configure_memory()
         try:
             json.loads((folder / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

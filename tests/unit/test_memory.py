@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from hatex.memory import SHAPE_CACHES, bound_shape_caches
+from hatex.memory import SHAPE_CACHES, configure_memory
 
 GROWTH = """
 import torch
-from hatex.memory import bound_shape_caches, release_free_pages
+from hatex.memory import configure_memory, release_free_pages
 if {bounded}:
-    bound_shape_caches()
+    configure_memory()
 weight = torch.randn(512, 256, dtype=torch.bfloat16)
 
 def resident():
@@ -46,10 +46,38 @@ release_free_pages()
 print(held - resident())
 """
 
+FAULTS = """
+import resource
+import torch
+from hatex.memory import configure_memory
+if {kept}:
+    configure_memory()
+
+def layer():
+    torch.ones(40 << 20, dtype=torch.uint8) + torch.ones(40 << 20, dtype=torch.uint8)
+
+for _ in range(8):
+    layer()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    layer()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets glibc's malloc")
+def test_freed_pages_serve_the_next_layer() -> None:
+    faults = []
+    for kept in (True, False):
+        script = FAULTS.format(kept=kept)
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        faults.append(int(done.stdout))
+    assert faults[0] < 0.1 * faults[1]
+
 
 def test_what_the_environment_says_stays() -> None:
     environment = {"LRU_CACHE_CAPACITY": "1024"}
-    bound_shape_caches(environment)
+    configure_memory(environment)
     assert environment == SHAPE_CACHES | {"LRU_CACHE_CAPACITY": "1024"}
 
 
