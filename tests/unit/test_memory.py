@@ -65,14 +65,16 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+def printed_by(script: str) -> int:
+    """The number that a process of its own prints."""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="sets glibc's malloc")
 def test_freed_pages_serve_the_next_layer() -> None:
-    faults = []
-    for kept in (True, False):
-        script = FAULTS.format(kept=kept)
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-        faults.append(int(done.stdout))
-    assert faults[0] < 0.1 * faults[1]
+    kept, left_alone = (printed_by(FAULTS.format(kept=kept)) for kept in (True, False))
+    assert kept < 0.1 * left_alone
 
 
 def test_what_the_environment_says_stays() -> None:
@@ -83,16 +85,11 @@ def test_what_the_environment_says_stays() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and trims glibc's malloc")
 def test_many_shapes_keep_less_memory_when_bounded() -> None:
-    grown = []
-    for bounded in (True, False):
-        script = GROWTH.format(bounded=bounded)
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-        grown.append(int(done.stdout))
-    assert grown[0] < 0.5 * grown[1]
+    bounded, left_alone = (printed_by(GROWTH.format(bounded=bounded)) for bounded in (True, False))
+    assert bounded < 0.5 * left_alone
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_pages_that_arrow_freed_are_given_back() -> None:
-    done = subprocess.run([sys.executable, "-c", ARROW], capture_output=True, text=True, check=True)
-    kilobytes = int(done.stdout)
+    kilobytes = printed_by(ARROW)
     assert kilobytes > 50_000, "70 MB of text were freed"
