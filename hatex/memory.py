@@ -29,11 +29,12 @@ def configure_memory(environment: MutableMapping[str, str] = os.environ) -> None
     for name, value in SHAPE_CACHES.items():
         environment.setdefault(name, value)
     if not any(name.startswith("MALLOC_") for name in environment):
-        _keep_pages()
+        keep_pages()
 
 
 @cache
-def _keep_pages() -> None:
+def keep_pages() -> None:
+    """Let glibc's malloc keep what is freed; other systems are left alone."""
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         for parameter, value in KEPT.items():
             mallopt(parameter, value)
