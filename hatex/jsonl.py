@@ -17,8 +17,18 @@ READ_BYTES: Final = 2**16
 DECIMALS: Final = 6
 """Of every number that hatex computes: three rounded probabilities still sum to 1 within 1.5e-6."""
 
-LINE_ERROR_KINDS: Final = ("encoding", "json", "object", "id", "text", "empty", "surrogate", "too_long")
-"""Every `kind` that the error of a bad line can have."""
+LINE_ERROR_KINDS: Final = (
+    "encoding",
+    "json",
+    "object",
+    "id",
+    "text",
+    "empty",
+    "surrogate",
+    "too_long",
+    "date",
+)
+"""Every `kind` that the error of a bad line can have; `date` is an error in statements of reasons only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ Split = Literal["train", "tune", "report", "test"]
 Decision = Literal["allow", "review", "flag"]
 BlendSpace = Literal["delta", "probability", "reference"]
 ExplanationStyle = Literal["composed", "generated"]
+EvidenceMethod = Literal["leave-out", "gradient", "none"]
 
 LABELS: Final[tuple[Label, ...]] = ("neutral", "offensive", "hate")
 LABEL_SETS: Final[tuple[LabelSet, ...]] = tuple(
@@ -100,7 +101,9 @@ class HarmfulWord:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """How much P(label) falls when characters `start:end` are taken out; negative: they speak against the label."""
+    """How much P(label) falls when characters `start:end` are taken out (or what its gradients attribute to them);
+    negative: they speak against the label.
+    """
 
     text: str
     start: int
@@ -123,7 +126,8 @@ class Explanation:
 
     `word_weights` holds, for every word of the post as the prompt shows it, how much it carries the label, 0 to 1;
     `change` is the smallest change of the post that was tried and found to turn the label, or the largest that did
-    not. Neither is part of the JSON contract.
+    not; `is_complete` is False where the answer was cut by its token budget. None of these, nor `evidence_method`, is
+    part of the JSON contract.
     """
 
     style: ExplanationStyle
@@ -134,6 +138,8 @@ class Explanation:
     evidence: tuple[Evidence, ...] = ()
     word_weights: tuple[float, ...] = ()
     change: Change | None = None
+    evidence_method: EvidenceMethod = "leave-out"
+    is_complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,14 +127,17 @@ def command(
 def _emit(console: Console, found: Iterable[Any], form: Format, recipe: Recipe, day: date | None) -> int:
     """Print reports as they come (pages at the end); the number of bad lines."""
     from hatex.explanation.report import PostReport, report_record
-    from hatex.jsonl import bad_line_record
+    from hatex.jsonl import BadLine, bad_line_record
     from hatex.render.explain import render_explanation
-    from hatex.render.explain_dsa import build_statement
+    from hatex.render.explain_dsa import build_statement, date_trouble
+    from hatex.render.explain_parts import shown
 
     failed = 0
     page: list[PostReport] = []
     for each in found:
         console.content_note()
+        if form == "dsa" and isinstance(each, PostReport) and (trouble := date_trouble(each)):
+            each = BadLine(each.line, each.id, "date", trouble)
         if not isinstance(each, PostReport):
             failed += 1
             if form in {"json", "dsa"}:
@@ -145,7 +148,7 @@ def _emit(console: Console, found: Iterable[Any], form: Format, recipe: Recipe, 
             console.json(report_record(each))
         elif form == "dsa":
             if each.verdict.decision == "allow":
-                console.note(f"post {each.id or 1}: allowed, so there is nothing to state")
+                console.note(f"{shown(each.name)}: allowed, so there is nothing to state")
             elif day is not None:
                 console.json(build_statement(each, recipe.explain.statement, day))
         elif form == "rich":

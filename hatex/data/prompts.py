@@ -71,6 +71,10 @@ class PostView:
     def text(self) -> str:
         return " ".join(self.words)
 
+    def first(self, count: int) -> PostView:
+        """The first `count` words."""
+        return PostView(self.words[:count], self.spans[:count])
+
     def words_within(self, start: int, end: int) -> range:
         """Indices of the words that overlap characters `start:end` of the text as given."""
         hit = [i for i, (s, e) in enumerate(self.spans) if s < end and start < e]
@@ -79,10 +83,11 @@ class PostView:
 
 @dataclass(frozen=True, slots=True)
 class PromptTokens:
-    """Token ids up to the label position, and whether the post was cut to fit."""
+    """Token ids up to the label position, whether the post was cut to fit, and how many words it shows whole."""
 
     ids: tuple[int, ...]
     truncated: bool
+    words: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +151,7 @@ class Prompt:
         rendered = [self.render(text) for text in texts]
         encoded = tokenizer(rendered)["input_ids"]
         return [
-            PromptTokens(tuple(ids), False)
+            PromptTokens(tuple(ids), False, self._post(text).count(" ") + 1)
             if len(ids) <= max_tokens
             else self._cut(tokenizer, text, max_tokens)
             for text, ids in zip(rendered, encoded, strict=True)
@@ -167,9 +172,13 @@ class Prompt:
         spans = tuple((max(offsets[i][0] - low, 0), min(offsets[i][1], high) - low) for i in inside)
         return LocatedTokens(ids, range(first, first + len(inside)), spans)
 
+    def _post(self, rendered: str) -> str:
+        before, after = self._parts
+        return rendered[len(before) : len(rendered) - len(after)]
+
     def _cut(self, tokenizer: PreTrainedTokenizerBase, rendered: str, max_tokens: int) -> PromptTokens:
         before, after = self._parts
-        post = rendered[len(before) : len(rendered) - len(after)]
+        post = self._post(rendered)
         frame = len(tokenizer(before + after)["input_ids"]) + 2
         # No token stands for more than a few hundred characters: a huge post need not be tokenised whole.
         post = post[: max_tokens * 64]
@@ -181,9 +190,11 @@ class Prompt:
         ]
         keep = min(len(ends), max_tokens - frame)
         while keep > 0:
-            ids = tokenizer(before + post[: ends[keep - 1]] + after)["input_ids"]
+            shown = post[: ends[keep - 1]]
+            ids = tokenizer(before + shown + after)["input_ids"]
             if len(ids) <= max_tokens:
-                return PromptTokens(tuple(ids), True)
+                is_whole = post[len(shown) : len(shown) + 1] in {"", " "}
+                return PromptTokens(tuple(ids), True, len(shown.split()) - (not is_whole))
             keep -= max(1, len(ids) - max_tokens)
         raise UsageError(
             f"prompt template {self.name} alone needs more than {max_tokens} tokens",

@@ -59,7 +59,8 @@ def field_rates(
     """Two shares of posts, with Wilson's intervals.
 
     `verbatim_rate`: of explanations that quote at all, those whose every quoted word stands in the post at
-    its offsets; `parse_rate`: of all posts, those that got an explanation whose fields are well formed.
+    its offsets, and every quotation in their sentences somewhere in the post; `parse_rate`: of all posts, those that
+    got an explanation whose answer came to its end and whose fields are well formed.
     """
     quoting = [bool(e and (e.harmful_words or e.evidence)) for e in explanations]
     verbatim = [_is_verbatim(t, e) for t, e in zip(texts, explanations, strict=True)]
@@ -76,11 +77,24 @@ def _is_verbatim(text: str, explanation: Explanation | None) -> bool:
         return False
     quotes = [(word.text, word.start, word.end) for word in explanation.harmful_words]
     quotes += [(word.text, word.start, word.end) for word in explanation.evidence]
-    return all(text[start:end] == quote and end > start for quote, start, end in quotes)
+    return all(text[start:end] == quote and end > start for quote, start, end in quotes) and all(
+        quotations_stand(prose, text) for prose in (explanation.summary, explanation.reason)
+    )
+
+
+def quotations_stand(prose: str, text: str) -> bool:
+    """Whether every “quotation” in `prose` stands in `text`, which may hold quotation marks itself."""
+    position = 0
+    while (start := prose.find("“", position)) >= 0:
+        ends = [i for i in range(start + 1, len(prose)) if prose[i] == "”" and prose[start + 1 : i] in text]
+        if not ends:
+            return False
+        position = ends[-1] + 1
+    return True
 
 
 def _is_well_formed(explanation: Explanation | None) -> bool:
-    if explanation is None or not explanation.summary.strip():
+    if explanation is None or not explanation.is_complete or not explanation.summary.strip():
         return False
     probabilities = [group.probability for group in explanation.affected_groups]
     weights = [word.weight for word in explanation.harmful_words]

@@ -12,8 +12,15 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Final, Literal
 
-from hatex.explanation.wording import name_groups, percent, points, quote, quote_all, share_of_readers
-from hatex.types import LABELS, AffectedGroup, Change, Evidence, HarmfulWord, Label
+from hatex.explanation.wording import (
+    name_groups,
+    percent,
+    points,
+    quote_all,
+    quote_one,
+    share_of_readers,
+)
+from hatex.types import LABELS, AffectedGroup, Change, Evidence, EvidenceMethod, HarmfulWord, Label
 
 SURE: Final = 0.75
 """From this probability on a summary says `is likely to`; below it `may`."""
@@ -96,8 +103,13 @@ def compose(
     groups: Sequence[AffectedGroup],
     words: Sequence[HarmfulWord],
     evidence: Sequence[Evidence],
+    change: Change | None = None,
+    method: EvidenceMethod = "leave-out",
 ) -> tuple[str, str]:
-    """Summary and reason of one post; `probabilities` in the order of `types.LABELS`."""
+    """Summary and reason of one post; `probabilities` in the order of `types.LABELS`.
+
+    `evidence` was found by `method`; `change` is what deletion found to turn the label, or came closest to it.
+    """
     choose = random.Random(sha256(text.encode("utf-8", "surrogatepass")).digest())
     best = max(range(len(LABELS)), key=lambda i: probabilities[i])
     label, probability = LABELS[best], float(probabilities[best])
@@ -112,7 +124,11 @@ def compose(
         harm = choose.choice(_CALM if probability >= SURE else _CALM_UNSURE)
     else:
         harm = _harm(choose, label, groups, words)
-    support = _support(choose, label, probability, evidence)
+    if method == "gradient":
+        support = _attributed(label, evidence)
+    else:
+        turns = change is not None and change.label != label
+        support = _support(choose, label, probability, evidence, turns)
     return summary, " ".join(part for part in (harm, support) if part)
 
 
@@ -124,10 +140,12 @@ def likely_groups(groups: Sequence[AffectedGroup], harm: float) -> list[Affected
 def _harm(
     choose: random.Random, label: Label, groups: Sequence[AffectedGroup], words: Sequence[HarmfulWord]
 ) -> str:
+    if not words:
+        return choose.choice(_UNMARKED)
     quotes, count = quote_all([word.text for word in words])
     if not quotes:
-        return choose.choice(_UNMARKED)
-    noun = "words" if count > 1 else ("wording" if " " in words[0].text else "word")
+        return "What was marked are characters that cannot be printed here."
+    noun = "words" if count > 1 else ("wording" if " " in quotes else "word")
     plural = noun == "words"
     verbs = {"puts": "put", "carries": "carry", "turns": "turn", "makes": "make", "is": "are"}
     return choose.choice(_HARM[label, bool(groups)]).format(
@@ -138,28 +156,63 @@ def _harm(
     )
 
 
-def _support(choose: random.Random, label: Label, probability: float, evidence: Sequence[Evidence]) -> str:
-    """What deletion showed: the strongest word for the label and, where one speaks against it, that too."""
-    if not evidence:
-        return ""
-    strongest = max(evidence, key=lambda e: e.weight)
-    against = min(evidence, key=lambda e: e.weight)
-    quoted, whole = quote(strongest.text)
-    if strongest.weight < NOTABLE or not quoted:
-        sentence = f"No single word decides: taking any one out leaves {label} near {percent(probability)}."
-    else:
-        kept = quoted if whole else f"{quoted} …"
-        sentence = choose.choice(
-            (
-                f"Without {kept}, the probability of {label} would fall by {points(strongest.weight)}.",
-                f"Taking out {kept} lowers the probability of {label} by {points(strongest.weight)}.",
+def _support(
+    choose: random.Random, label: Label, probability: float, evidence: Sequence[Evidence], turns: bool
+) -> str:
+    """What deletion showed: the strongest word for the label and, where one speaks against it, that too.
+
+    `turns` says that some deletion turned the label.
+    """
+    strongest, against = _notable(evidence)
+    sentences = []
+    if strongest:
+        fall = points(strongest.weight)
+        sentences.append(
+            choose.choice(
+                (
+                    f"Without {quote_one(strongest.text)}, the probability of {label} would fall by {fall}.",
+                    f"Taking out {quote_one(strongest.text)} lowers the probability of {label} by {fall}.",
+                )
             )
         )
-    quoted, whole = quote(against.text)
-    if against.weight > -NOTABLE or not quoted:
-        return sentence
-    kept = quoted if whole else f"{quoted} …"
-    return f"{sentence} In contrast, {kept} speaks against {label} ({points(against.weight)})."
+    if against:
+        rise = f"{quote_one(against.text)} speaks against {label} ({points(against.weight)})."
+        sentences.append(f"In contrast, {rise}" if strongest else f"Only {rise}")
+    if evidence and not sentences and not turns:
+        sentences.append(
+            f"No single {_part(evidence)} decides: taking any one out leaves {label} near {percent(probability)}."
+        )
+    return " ".join(sentences)
+
+
+def _attributed(label: Label, evidence: Sequence[Evidence]) -> str:
+    """What gradients attribute to words, none of which was taken out."""
+    strongest, against = _notable(evidence)
+    sentences = []
+    if strongest:
+        share = points(strongest.weight)
+        sentences.append(
+            f"By its gradients, {share} of the probability of {label} come from {quote_one(strongest.text)}."
+        )
+    if against:
+        sentences.append(f"{quote_one(against.text)} speaks against {label} ({points(against.weight)}).")
+    return " ".join(sentences)
+
+
+def _notable(evidence: Sequence[Evidence]) -> tuple[Evidence | None, Evidence | None]:
+    """What speaks most for the label and most against it, where that is worth a sentence and can be quoted."""
+    printable = [each for each in evidence if quote_one(each.text)]
+    strongest = max(printable, key=lambda e: e.weight, default=None)
+    against = min(printable, key=lambda e: e.weight, default=None)
+    return (
+        strongest if strongest and strongest.weight >= NOTABLE else None,
+        against if against and against.weight <= -NOTABLE else None,
+    )
+
+
+def _part(evidence: Sequence[Evidence]) -> str:
+    """What one piece of evidence stands for: long posts are taken apart in passages."""
+    return "word" if all(len(each.text.split()) == 1 for each in evidence) else "passage"
 
 
 def describe_split(
@@ -178,10 +231,18 @@ def describe_split(
     return f"the model {'leans towards' if probabilities[best] < SURE else 'is fairly sure of'} {best}"
 
 
-def describe_change(text: str, label: Label, change: Change | None, evidence: Sequence[Evidence]) -> str:
-    """What would change the verdict, as far as deletion can tell."""
+def describe_change(
+    text: str,
+    label: Label,
+    change: Change | None,
+    evidence: Sequence[Evidence],
+    method: EvidenceMethod = "leave-out",
+) -> str:
+    """What would change the verdict, as far as deletion can tell; gradients cannot."""
+    if method == "gradient":
+        return ""
     if change is None:
-        return "Taking out any single word would not change the verdict." if evidence else ""
+        return f"Taking out any single {_part(evidence)} would not change the label." if evidence else ""
     quotes, _ = quote_all([text[start:end] for start, end in change.spans])
     what = quotes or "the marked words"
     answer = f"{change.label} ({percent(change.probability)})"

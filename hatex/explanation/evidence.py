@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hatex.data.prompts import PostView
 from hatex.errors import UsageError
 from hatex.explanation.protocol import ExplainEngine, ExplainOptions, GradientEngine
-from hatex.types import LABELS, Change, Evidence, HarmfulWord
+from hatex.types import LABELS, Change, Evidence, EvidenceMethod, HarmfulWord
 
 Floats = NDArray[np.floating]
 
@@ -32,10 +32,11 @@ class Deletion:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Evidence for one post and the change that comes closest to turning its label."""
+    """Evidence for one post, how it was found, and the change that comes closest to turning the post's label."""
 
     evidence: tuple[Evidence, ...]
     change: Change | None
+    method: EvidenceMethod
 
 
 def single_deletions(view: PostView, max_variants: int) -> list[Deletion]:
@@ -59,11 +60,11 @@ def find_evidence(
 ) -> list[Finding]:
     """Evidence for many posts: all variants of all posts in one call, each under its own post's gates.
 
-    `probabilities` are those of the posts as they are, shape (posts, labels); `harmful` holds the words that
-    each post's answer marked, which are also taken out together.
+    `views` hold the words that the model reads; `probabilities` are those of the posts as they are, shape (posts,
+    labels); `harmful` holds the words that each post's answer marked, which are also taken out together.
     """
     if options.evidence == "none":
-        return [Finding((), None) for _ in texts]
+        return [Finding((), None, "none") for _ in texts]
     if options.evidence == "gradient":
         return _by_gradient(engine, texts, views, gates, probabilities, options)
     singles = [single_deletions(view, options.max_variants) for view in views]
@@ -74,7 +75,7 @@ def find_evidence(
         for deletion in (*singles[post], *together[post]):
             variants.append(deletion.apply(view))
             owners.append(post)
-    scores = engine.score_variants(texts, variants, owners, gates)
+    scores = engine.score_variants(texts, variants, owners, gates, options)
     findings, position = [], 0
     for post, text in enumerate(texts):
         count = len(singles[post]) + len(together[post])
@@ -118,9 +119,9 @@ def _weigh(
     elif together:
         row, deletion = after[-1], together[0]
     else:
-        return Finding(evidence, None)
+        return Finding(evidence, None, "leave-out")
     winner = int(np.argmax(row))
-    return Finding(evidence, Change(deletion.spans, LABELS[winner], float(row[winner])))
+    return Finding(evidence, Change(deletion.spans, LABELS[winner], float(row[winner])), "leave-out")
 
 
 def _all_marked(view: PostView, words: Sequence[HarmfulWord]) -> list[Deletion]:
@@ -143,6 +144,11 @@ def _by_gradient(
     """Integrated gradients, summed over the tokens of each word."""
     if not isinstance(engine, GradientEngine):
         raise UsageError("this engine has no gradients", hint="use --evidence leave-out")
+    if options.space != "delta":
+        raise UsageError(
+            f"gradients are those of the blend space delta, not {options.space}",
+            hint="use --evidence leave-out",
+        )
     labels = [int(np.argmax(row)) for row in probabilities]
     attributions = engine.integrated_gradients(texts, gates, labels, steps=options.gradient_steps)
     findings = []
@@ -158,5 +164,5 @@ def _by_gradient(
             Evidence(text[start:end], start, end, float(weight))
             for (start, end), weight in zip(view.spans, weights, strict=True)
         )
-        findings.append(Finding(evidence, None))
+        findings.append(Finding(evidence, None, "gradient"))
     return findings

@@ -56,11 +56,13 @@ class Explainer:
     ) -> list[tuple[Explanation, ...]]:
         """`sequences` explanations a post, decoded apart and sharing the evidence of the first."""
         views = [PostView.of(text) for text in texts]
-        drawn = self._decode(texts, views, gates, probabilities, options, sequences)
+        counts = self.engine.count_shown_words(texts)
+        read = [view.first(count) for view, count in zip(views, counts, strict=True)]
+        drawn = self._decode(texts, read, gates, probabilities, options, sequences)
         marked = [fields[0].words for fields in drawn]
-        findings = find_evidence(self.engine, texts, views, gates, probabilities, marked, options)
+        findings = find_evidence(self.engine, texts, read, gates, probabilities, marked, options)
         return [
-            tuple(_explanation(text, views[i], probabilities[i], fields, findings[i]) for fields in drawn[i])
+            tuple(_explanation(text, read[i], probabilities[i], fields, findings[i]) for fields in drawn[i])
             for i, text in enumerate(texts)
         ]
 
@@ -71,17 +73,26 @@ class Explainer:
         options: ExplainOptions = DEFAULT_OPTIONS,
     ) -> list[str]:
         """What stands between each post's prompt and its label: empty, or the explanation that is written
-        first.
+        first, always by its likeliest tokens.
         """
+        return [preface for preface, _ in self._write_prefaces(texts, gates, options)]
+
+    def _write_prefaces(
+        self, texts: Sequence[str], gates: NDArray[np.float32], options: ExplainOptions
+    ) -> list[tuple[str, bool]]:
+        """Prefaces, and whether each came to its end within the token budget."""
         preface = self.engine.prompt.preface
         if not preface:
-            return [""] * len(texts)
+            return [("", True)] * len(texts)
         lead, form = AnswerForm.parse(preface).opened()
         grammar = AnswerGrammar(self.grammar_tokenizer, form, self.engine.groups)
         for _ in texts:
             grammar.add_row(())
-        self._generate(texts, [lead] * len(texts), gates, grammar, options)
-        return [lead + _completed(form, grammar.answer(i)) for i in range(len(texts))]
+        self._generate(texts, [lead] * len(texts), gates, grammar, replace(options, sampling=GREEDY))
+        return [
+            (lead + _completed(form, grammar.answer(i)), grammar.rows[i].is_finished)
+            for i in range(len(texts))
+        ]
 
     def _decode(
         self,
@@ -97,8 +108,8 @@ class Explainer:
         A neutral post has no harmful words. What groups it would be about is asked under the likelier of the harmful
         labels, unless they are so unlikely that no group could be listed.
         """
-        prefaces = self.write_prefaces(texts, gates, replace(options, sampling=GREEDY))
-        written = [self._read_preface(preface) for preface in prefaces]
+        prefaces = self._write_prefaces(texts, gates, options)
+        written = [self._read_preface(*preface) for preface in prefaces]
         drawn = [[first] * sequences for first in written]
         is_neutral = np.argmax(probabilities, axis=1) == NEUTRAL
         harm = 1 - probabilities[:, NEUTRAL]
@@ -111,21 +122,22 @@ class Explainer:
         for post in posts:
             grammar.add_row(views[post].words)
         label_texts = self.engine.prompt.label_texts
-        suffixes = [prefaces[post] + label_texts[labels[post]] + lead for post in posts]
+        suffixes = [prefaces[post][0] + label_texts[labels[post]] + lead for post in posts]
         self._generate([texts[post] for post in posts], suffixes, gates[posts], grammar, options)
         for row, post in enumerate(posts):
             fields = read_fields(grammar, row, texts[post], views[post], float(harm[post]))
+            is_complete = fields.is_complete and written[post].is_complete
             if is_neutral[post]:
                 fields = replace(written[post], groups=fields.groups)
             summary = fields.summary or written[post].summary
-            drawn[post][row % sequences] = replace(fields, summary=summary)
+            drawn[post][row % sequences] = replace(fields, summary=summary, is_complete=is_complete)
         return drawn
 
-    def _read_preface(self, preface: str) -> Fields:
+    def _read_preface(self, preface: str, is_complete: bool) -> Fields:
         if not preface:
             return Fields()
         texts = parse_answer(AnswerForm.parse(self.engine.prompt.preface), preface, (), ()).texts
-        return Fields(summary=texts.get("summary"), reason=texts.get("reason"))
+        return Fields(summary=texts.get("summary"), reason=texts.get("reason"), is_complete=is_complete)
 
     def _generate(
         self,
@@ -154,13 +166,24 @@ def explain_posts(
 def _completed(form: AnswerForm, answer: str) -> str:
     """A preface cut off by the token budget still has to end where the label stands."""
     tail = form.literals[-1]
-    return answer if answer.endswith(tail) else answer.rstrip() + tail
+    if answer.endswith(tail):
+        return answer
+    begun = next((n for n in range(len(tail) - 1, 0, -1) if answer.endswith(tail[:n])), 0)
+    return answer[: len(answer) - begun].rstrip() + tail
 
 
 def _explanation(
     text: str, view: PostView, probabilities: Floats, fields: Fields, finding: Finding
 ) -> Explanation:
-    summary, reason = compose(text, probabilities.tolist(), fields.groups, fields.words, finding.evidence)
+    summary, reason = compose(
+        text,
+        probabilities.tolist(),
+        fields.groups,
+        fields.words,
+        finding.evidence,
+        finding.change,
+        finding.method,
+    )
     return Explanation(
         style="generated" if fields.summary or fields.reason else "composed",
         summary=fields.summary or summary,
@@ -170,4 +193,6 @@ def _explanation(
         evidence=finding.evidence,
         word_weights=weigh_words(view, fields.word_probabilities, finding.evidence),
         change=finding.change,
+        evidence_method=finding.method,
+        is_complete=fields.is_complete,
     )

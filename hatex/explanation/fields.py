@@ -26,7 +26,7 @@ class Fields:
     """What the model said of one post: picks with their probabilities, free text where the template asks for it.
 
     `groups` are those that the post harms with a probability from `LISTED` on; `word_probabilities` holds P(the answer
-    marks the word) for every word shown.
+    marks the word) for every word shown; `is_complete` is False where the token budget cut the answer.
     """
 
     groups: tuple[AffectedGroup, ...] = ()
@@ -34,6 +34,7 @@ class Fields:
     word_probabilities: tuple[float, ...] = ()
     summary: str | None = None
     reason: str | None = None
+    is_complete: bool = True
 
 
 def read_fields(grammar: AnswerGrammar, row_id: int, text: str, view: PostView, harm: float) -> Fields:
@@ -47,7 +48,10 @@ def read_fields(grammar: AnswerGrammar, row_id: int, text: str, view: PostView, 
     likely = likely_groups(groups, harm)
     only_group = likely[0].name if len(likely) == 1 else None
     words = quote_words(text, view, answer.indices("words"), weights, only_group)
-    return Fields(groups, words, weights, answer.texts.get("summary"), answer.texts.get("reason"))
+    is_complete = grammar.rows[row_id].is_finished
+    return Fields(
+        groups, words, weights, answer.texts.get("summary"), answer.texts.get("reason"), is_complete
+    )
 
 
 def list_groups(names: Sequence[str], probabilities: Sequence[float]) -> tuple[AffectedGroup, ...]:

@@ -10,20 +10,20 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from hatex.explanation.compose import compose
 from hatex.explanation.report import PostReport
 from hatex.explanation.wording import quote
-from hatex.types import Explanation, HarmfulWord
+from hatex.types import LABELS, Explanation, HarmfulWord
 
 MASK = "*"
-_QUOTED = re.compile("“[^”]*”")
 
 
 def mask_report(report: PostReport) -> PostReport:
     """The same report with every marked word masked in the post and in all that quotes it."""
     explanations = (report.explanation, *report.samples)
     hide = build_mask(word for each in explanations for word in each.harmful_words)
-    verdict = replace(report.verdict, explanation=_mask_explanation(report.explanation, hide))
-    samples = tuple(_mask_explanation(sample, hide) for sample in report.samples)
+    verdict = replace(report.verdict, explanation=_mask_explanation(report, report.explanation, hide))
+    samples = tuple(_mask_explanation(report, sample, hide) for sample in report.samples)
     return replace(report, text=hide(report.text), verdict=verdict, samples=samples)
 
 
@@ -54,16 +54,23 @@ def _strip(word: str) -> str:
     return word[inner[0] : inner[-1] + 1] if inner else word
 
 
-def _mask_explanation(explanation: Explanation, hide: Callable[[str], str]) -> Explanation:
-    def hide_prose(prose: str) -> str:
-        if explanation.style == "generated":
-            return hide(prose)
-        return _QUOTED.sub(lambda match: hide(match.group()), prose)
-
-    return replace(
-        explanation,
-        summary=hide_prose(explanation.summary),
-        reason=hide_prose(explanation.reason),
-        harmful_words=tuple(replace(word, text=hide(word.text)) for word in explanation.harmful_words),
-        evidence=tuple(replace(item, text=hide(item.text)) for item in explanation.evidence),
-    )
+def _mask_explanation(
+    report: PostReport, explanation: Explanation, hide: Callable[[str], str]
+) -> Explanation:
+    """Composed sentences are composed again from masked quotations: cut out of the prose, a quotation of a post that
+    quotes could not be told from its end.
+    """
+    words = tuple(replace(word, text=hide(word.text)) for word in explanation.harmful_words)
+    evidence = tuple(replace(item, text=hide(item.text)) for item in explanation.evidence)
+    summary, reason = hide(explanation.summary), hide(explanation.reason)
+    if explanation.style == "composed":
+        summary, reason = compose(
+            report.text,
+            [report.verdict.probabilities[label] for label in LABELS],
+            explanation.affected_groups,
+            words,
+            evidence,
+            explanation.change,
+            explanation.evidence_method,
+        )
+    return replace(explanation, summary=summary, reason=reason, harmful_words=words, evidence=evidence)

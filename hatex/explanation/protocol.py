@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hatex.data.prompts import Prompt
-from hatex.types import Sampling
+from hatex.types import BlendSpace, EvidenceMethod, Sampling
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from hatex.recipe.explain import ExplainSection
 
 GREEDY: Final = Sampling()
-EvidenceMethod = Literal["leave-out", "gradient", "none"]
 
 
 class TokenConstraint(Protocol):
@@ -55,12 +54,22 @@ class ExplainEngine(Protocol):
         """P(label), shape (texts, labels)."""
         ...
 
+    def count_shown_words(self, texts: Sequence[str]) -> list[int]:
+        """How many words of each post, as `PostView` splits it, fit into the context."""
+        ...
+
     def score_variants(
-        self, texts: Sequence[str], variants: Sequence[str], owners: Sequence[int], gates: NDArray[np.float32]
+        self,
+        texts: Sequence[str],
+        variants: Sequence[str],
+        owners: Sequence[int],
+        gates: NDArray[np.float32],
+        options: ExplainOptions,
     ) -> NDArray[np.float64]:
         """P(label) of changed posts under their own post's gates, shape (variants, labels).
 
-        Variant i is a version of `texts[owners[i]]`, gates have shape (texts, adapters).
+        Variant i is a version of `texts[owners[i]]`, gates have shape (texts, adapters); `options` name the blend
+        space and what is written before the label, where a template has it so.
         """
         ...
 
@@ -100,7 +109,7 @@ class GradientEngine(Protocol):
 @dataclass(frozen=True, slots=True)
 class ExplainOptions:
     """`max_variants` bounds the model calls behind one post's evidence: longer posts lose spans, not single
-    words.
+    words. `space` is the blend space that the explained probabilities come from.
     """
 
     max_new_tokens: int = 200
@@ -108,6 +117,7 @@ class ExplainOptions:
     evidence: EvidenceMethod = "leave-out"
     max_variants: int = 48
     gradient_steps: int = 16
+    space: BlendSpace = "delta"
 
     @classmethod
     def of(cls, section: ExplainSection) -> ExplainOptions:

@@ -27,7 +27,7 @@ class PostReport:
 
     `samples` holds further explanations where several sequences were drawn; `alone` and `compared` are empty
     where nobody asked; `compared` has the verdicts of other strategies. `date` is the day the post was made,
-    if known.
+    if known; `line` is the input line it came from.
     """
 
     id: str | int | float | None
@@ -37,6 +37,12 @@ class PostReport:
     compared: tuple[Verdict, ...] = ()
     samples: tuple[Explanation, ...] = ()
     date: str | None = None
+    line: int = 1
+
+    @property
+    def name(self) -> str:
+        """What messages call the post."""
+        return f"line {self.line}" if self.id is None else f"post {self.id}"
 
     @property
     def explanation(self) -> Explanation:

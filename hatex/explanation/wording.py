@@ -40,11 +40,12 @@ def join_words(parts: Sequence[str], last: str = "and") -> str:
 
 
 def quote(text: str) -> tuple[str, bool]:
-    """A quotation from a post and whether it is whole: verbatim up to the first character that would break a
-    line.
+    """A quotation from a post and whether it is whole: verbatim from the first character that can be printed to the
+    first one behind it that would break a line.
 
     Whatever stands between the quotation marks stands in the post; punctuation at its end is left out.
     """
+    text = text[next((i for i, char in enumerate(text) if char.isprintable() and char != " "), len(text)) :]
     kept = text
     for i, char in enumerate(text):
         if char != " " and (char.isspace() or not (char.isprintable() or char in "\u200d\u200c")):
@@ -59,17 +60,19 @@ def quote(text: str) -> tuple[str, bool]:
     return (f"“{kept}”" if kept else ""), is_whole
 
 
+def quote_one(text: str) -> str:
+    """A quotation that says with dots where it is not whole; empty where nothing can be printed."""
+    quoted, is_whole = quote(text)
+    return quoted if is_whole or not quoted else f"{quoted} …"
+
+
 def quote_all(texts: Sequence[str]) -> tuple[str, int]:
-    """Up to three different quotations in a list, and how many words or phrases that list stands for."""
-    distinct = list(dict.fromkeys(texts))
-    quotes = [(q if whole else f"{q} …") for q, whole in map(quote, distinct) if q]
-    shown = list(dict.fromkeys(quotes))[:MAX_QUOTES]
-    more = len(distinct) - len(shown)
-    if not shown:
-        return "", len(distinct)
-    if more:
-        shown.append(f"{more} more")
-    return join_words(shown), len(distinct)
+    """Up to three different quotations in a list, and how many different ones there are."""
+    quotes = list(dict.fromkeys(quoted for quoted in map(quote_one, texts) if quoted))
+    shown = quotes[:MAX_QUOTES]
+    if len(quotes) > len(shown):
+        shown.append(f"{len(quotes) - len(shown)} more")
+    return join_words(shown), len(quotes)
 
 
 def name_groups(names: Sequence[str]) -> str:

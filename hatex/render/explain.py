@@ -20,9 +20,11 @@ from rich.text import Text
 from hatex.explanation.report import PostReport
 from hatex.explanation.wording import percent
 from hatex.render.explain_parts import (
+    CUT_NOTE,
     LEVEL_MARKS,
     LEVEL_NAMES,
     change_line,
+    evidence_heads,
     groups_heading,
     is_right_to_left,
     probability_rows,
@@ -33,7 +35,7 @@ from hatex.render.explain_parts import (
     split_line,
     verdict_line,
 )
-from hatex.types import LABELS, Evidence, Explanation, Label
+from hatex.types import LABELS, Explanation, Label
 
 LABEL_STYLES: Final[dict[Label, str]] = {"neutral": "green", "offensive": "yellow", "hate": "red"}
 LEVEL_STYLES: Final = ("", "underline", "bold underline", "bold reverse")
@@ -86,7 +88,7 @@ def render_panel(report: PostReport, *, is_narrow: bool) -> Panel:
     for number, explanation in enumerate((report.explanation, *report.samples), start=1):
         heading = f"Explanation {number}" if report.samples else "Why"
         parts += _section(heading, _why(report, explanation))
-    parts += _section("Evidence", _evidence(report.explanation.evidence, verdict.label))
+    parts += _section("Evidence", _evidence(report))
     change = change_line(report)
     parts += _section("What would change the verdict", Text(shown(change)) if change else None)
     parts += _section("Strategies side by side", _comparison(report, is_narrow) if report.compared else None)
@@ -147,13 +149,11 @@ def _post(report: PostReport) -> RenderableType:
         body.append("[")
         body.append(shown(segment.text), style=LEVEL_STYLES[segment.level])
         body.append(f"]{LEVEL_MARKS[segment.level - 1]}")
-    if not used:
-        return body
     legend = ", ".join(
         f"[ ]{LEVEL_MARKS[level - 1]} {LEVEL_NAMES[level - 1]} marked" for level in sorted(used)
     )
-    note = " (cut to the context)" if report.verdict.truncated else ""
-    return Group(body, Text(legend + note, style="dim"))
+    notes = [legend, CUT_NOTE if report.verdict.truncated else ""]
+    return Group(body, *(Text(note, style="dim") for note in notes if note))
 
 
 def _why(report: PostReport, explanation: Explanation) -> Group:
@@ -168,8 +168,9 @@ def _why(report: PostReport, explanation: Explanation) -> Group:
     return Group(*lines)
 
 
-def _evidence(evidence: tuple[Evidence, ...], label: Label) -> RenderableType | None:
-    supporting, opposing = ranked_evidence(evidence)
+def _evidence(report: PostReport) -> RenderableType | None:
+    label = report.verdict.label
+    supporting, opposing = ranked_evidence(report.explanation.evidence)
     if not supporting and not opposing:
         return None
     table = Table.grid(padding=(0, 1), expand=True)
@@ -180,8 +181,8 @@ def _evidence(evidence: tuple[Evidence, ...], label: Label) -> RenderableType | 
     for item in (*supporting, *opposing):
         bar = Bar(abs(item.weight) / scale, LABEL_STYLES[label] if item.weight > 0 else "blue")
         table.add_row(Text(" ".join(shown(item.text).split())), signed_points(item.weight), bar)
-    note = f"points of P({label}) lost when the words are taken out"
-    return Group(table, Text(note, style="dim"))
+    words, points = evidence_heads(report)
+    return Group(table, Text(f"{words}: {points}", style="dim"))
 
 
 def _comparison(report: PostReport, is_narrow: bool) -> Table:

@@ -24,6 +24,7 @@ from hatex.render.explain_parts import named_groups
 
 MAX_FACTS: Final = 5000
 MAX_PUID: Final = 500
+FIRST_YEAR: Final = 2000
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -41,8 +42,8 @@ def build_statement(report: PostReport, section: StatementSection, decided: date
     The content date is the post's own where it has one, else the day `decided`, from which the measure applies;
     `section` is what the recipe says of ground, measure and source.
 
-    Raises:
-        UsageError: the post's date is not a date, or the statement does not meet the schema.
+    Raises UsageError where the statement does not meet the schema; `date_trouble` tells before whether the post's date
+    can be used.
     """
     ground = {
         "incompatible": (
@@ -96,28 +97,41 @@ def describe_facts(report: PostReport) -> str:
         strongest = max(item.weight for item in explanation.evidence)
         most = f"{100 * max(strongest, 0.0):.0f} points"
         sentences.append(
-            f"Taking out single passages lowered the probability of {verdict.label} by up to {most}."
+            f"Single passages account for up to {most} of the probability of {verdict.label}, by its gradients."
+            if explanation.evidence_method == "gradient"
+            else f"Taking out single passages lowered the probability of {verdict.label} by up to {most}."
         )
     return " ".join(sentences)
 
 
-def _content_date(report: PostReport, decided: date) -> str:
-    if report.date is None:
-        return decided.isoformat()
+def date_trouble(report: PostReport) -> str | None:
+    """Why the post's own date cannot stand in a statement; None if it can, or if there is none."""
+    if report.date is None or (_post_date(report.date) or date.min).year >= FIRST_YEAR:
+        return None
+    return f"`date` is not YYYY-MM-DD, from {FIRST_YEAR} on"
+
+
+def _post_date(text: str) -> date | None:
     try:
-        return date.fromisoformat(report.date[:10]).isoformat()
+        return date.fromisoformat(text[:10])
     except ValueError:
-        raise UsageError("the date of a post is not YYYY-MM-DD", where=f"post {report.id}") from None
+        return None
+
+
+def _content_date(report: PostReport, decided: date) -> str:
+    own = _post_date(report.date) if report.date is not None else None
+    return (own or decided).isoformat()
 
 
 def _unique_id(report: PostReport, prefix: str) -> str:
-    """The post's own id where its characters are allowed; otherwise a hash of id and text, the same every
+    """The post's own id where its characters are allowed; otherwise a hash of id (or line) and text, the same every
     time.
     """
     own = "" if report.id is None else str(report.id)
     if _PLAIN_ID.fullmatch(own) and len(prefix) + len(own) <= MAX_PUID:
         return prefix + own
-    return prefix + sha256(f"{own}\n{report.text}".encode("utf-8", "surrogatepass")).hexdigest()
+    told_apart = f"{own or f'line {report.line}'}\n{report.text}"
+    return prefix + sha256(told_apart.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _validate(statement: dict[str, Any]) -> None:

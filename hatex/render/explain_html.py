@@ -10,9 +10,11 @@ from typing import Final
 from hatex.explanation.report import PostReport
 from hatex.explanation.wording import percent
 from hatex.render.explain_parts import (
+    CUT_NOTE,
     LEVEL_MARKS,
     LEVEL_NAMES,
     change_line,
+    evidence_heads,
     groups_heading,
     probability_rows,
     ranked_evidence,
@@ -136,7 +138,7 @@ def _post(report: PostReport) -> list[str]:
         )
         lines.append(f'<p class="legend">{legend}</p>')
     if report.verdict.truncated:
-        lines.append('<p class="legend">The post was cut to the context.</p>')
+        lines.append(f'<p class="legend">{CUT_NOTE}</p>')
     return lines
 
 
@@ -159,8 +161,7 @@ def _evidence(report: PostReport) -> list[str]:
         + _bar(abs(e.weight) / scale, report.verdict.label if e.weight > 0 else "against")
         for e in shown_items
     ]
-    head = ("taken out", f"points of P({report.verdict.label}) lost", "")
-    return ["<h2>Evidence</h2>", _table(head, rows)]
+    return ["<h2>Evidence</h2>", _table((*evidence_heads(report), ""), rows)]
 
 
 def _comparison(report: PostReport) -> str:

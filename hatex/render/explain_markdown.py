@@ -9,8 +9,10 @@ from typing import Final
 from hatex.explanation.report import PostReport
 from hatex.explanation.wording import percent
 from hatex.render.explain_parts import (
+    CUT_NOTE,
     LEVEL_MARKS,
     change_line,
+    evidence_heads,
     groups_heading,
     probability_rows,
     ranked_evidence,
@@ -22,10 +24,10 @@ from hatex.render.explain_parts import (
 )
 from hatex.types import LABELS, Explanation
 
-_SPECIAL: Final = re.compile(
-    r"([\\`*_\[\]<>|~&$]|(?<=www)\.|:(?=//)|^[#+=-]|(?<=^\d)[.)]|(?<=^\d\d)[.)])", re.IGNORECASE
-)
+_SPECIAL: Final = re.compile(r"([\\`*_\[\]<>|~&$]|(?<=www)\.|:(?=//)|^[#+=-])", re.IGNORECASE)
 """What Markdown would take for markup, a link or the start of a block."""
+_LISTED: Final = re.compile(r"^(\d{1,9})([.)])")
+"""What it would take for an item of a numbered list."""
 _BAR: Final = 20
 
 
@@ -60,7 +62,7 @@ def _render(report: PostReport) -> str:
 
 def escape(text: str) -> str:
     """Text on one line that Markdown leaves alone."""
-    return _SPECIAL.sub(r"\\\1", " ".join(shown(text).split()))
+    return _LISTED.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", " ".join(shown(text).split())))
 
 
 def _table(head: Sequence[str], align: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -86,16 +88,20 @@ def _gates(report: PostReport) -> str:
 
 
 def _post(report: PostReport) -> str:
-    """Marked words are bold, with a raised figure for how strongly; they need no colour."""
+    """Marked words are bold, with a raised figure for how strongly; they need no colour.
+
+    The figure stands inside: behind punctuation, asterisks would not end bold type.
+    """
     parts = []
     for segment in segments(report.text, report.explanation.harmful_words):
         text = escape(segment.text)
         if segment.level:
-            text = f"**{text}**{LEVEL_MARKS[segment.level - 1]}"
+            text = f"**{text}{LEVEL_MARKS[segment.level - 1]}**"
         lead = " " if segment.text[:1].isspace() else ""
         tail = " " if segment.text[-1:].isspace() else ""
         parts.append(f"{lead}{text}{tail}")
-    return "> " + re.sub(" +", " ", "".join(parts)).strip()
+    post = "> " + re.sub(" +", " ", "".join(parts)).strip()
+    return f"{post}\n\n{CUT_NOTE}" if report.verdict.truncated else post
 
 
 def _why(report: PostReport, explanation: Explanation) -> list[str]:
@@ -111,8 +117,7 @@ def _evidence(report: PostReport) -> list[str]:
     if not supporting and not opposing:
         return []
     rows = [(escape(e.text), signed_points(e.weight)) for e in (*supporting, *opposing)]
-    head = ("taken out", f"points of P({report.verdict.label}) lost")
-    return ["### Evidence", _table(head, ("---", "---:"), rows)]
+    return ["### Evidence", _table(evidence_heads(report), ("---", "---:"), rows)]
 
 
 def _comparison(report: PostReport) -> str:

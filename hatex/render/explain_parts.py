@@ -114,7 +114,24 @@ def split_line(report: PostReport) -> str:
 
 def change_line(report: PostReport) -> str:
     explanation = report.explanation
-    return describe_change(report.text, report.verdict.label, explanation.change, explanation.evidence)
+    return describe_change(
+        report.text,
+        report.verdict.label,
+        explanation.change,
+        explanation.evidence,
+        explanation.evidence_method,
+    )
+
+
+CUT_NOTE: Final = "The post was cut to the context."
+
+
+def evidence_heads(report: PostReport) -> tuple[str, str]:
+    """What stands over the words of the evidence, and over their points."""
+    label = report.verdict.label
+    if report.explanation.evidence_method == "gradient":
+        return "word", f"points of P({label}) by integrated gradients"
+    return "taken out", f"points of P({label}) lost"
 
 
 def ranked_evidence(evidence: Sequence[Evidence]) -> tuple[list[Evidence], list[Evidence]]:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 from hatex.errors import UsageError
 from hatex.explanation.masking import mask_report
-from hatex.explanation.protocol import EvidenceMethod, ExplainOptions
+from hatex.explanation.protocol import ExplainOptions
 from hatex.explanation.report import AdapterAnswer, PostReport
 from hatex.jsonl import BadLine, Line, Post, parse_line, read_batches, text_trouble
-from hatex.types import LABELS, NO_PROGRESS, BlendSpace, Progress, Sampling, Verdict
+from hatex.types import LABELS, NO_PROGRESS, BlendSpace, EvidenceMethod, Progress, Sampling, Verdict
 
 if TYPE_CHECKING:
     from hatex.engine import Engine
@@ -55,7 +55,7 @@ def explain(
 ) -> Iterator[PostReport | BadLine]:
     """Reports of `source`, in order: a text, `-` for stdin, or the path of a JSONL file.
 
-    Stdin is JSONL if its first line is a JSON object with a `text`, and one post otherwise. Raises UsageError before
+    Stdin is JSONL if its first line is a JSON object, and one post otherwise. Raises UsageError before
     the model is loaded where the source or the request cannot be used, and whatever the engine raises.
     """
     if request.sequences > 1 and request.sampling.temperature == 0:
@@ -93,17 +93,18 @@ def explain_batch(
     if not posts:
         return []
     texts = [post.text for post in posts]
-    verdicts = engine.verdicts(
-        texts, strategy=request.strategy or recipe.route.strategy, space=request.space or recipe.route.space
-    )
+    space = request.space or recipe.route.space
+    options = _options(engine, request, space)
+    strategy = request.strategy or recipe.route.strategy
+    verdicts = engine.verdicts(texts, strategy=strategy, space=space, options=options)
     gates = np.array([[v.gates[name] for name in engine.adapters] for v in verdicts], dtype=np.float32)
     probabilities = np.array([[v.probabilities[label] for label in LABELS] for v in verdicts])
-    options = _options(engine, request)
     samples = engine.explainer.sample(texts, gates, probabilities, options, request.sequences)
     alone = _each_adapter_alone(engine, texts) if request.alone else [()] * len(posts)
-    compared = _every_strategy(engine, texts, verdicts) if request.compare else [()] * len(posts)
+    compared = _every_strategy(engine, texts, verdicts, options) if request.compare else [()] * len(posts)
     reports = [
         PostReport(
+            line=post.line,
             id=post.fields.get("id"),
             text=post.text,
             verdict=replace(verdicts[i], explanation=samples[i][0]),
@@ -117,13 +118,14 @@ def explain_batch(
     return [mask_report(report) for report in reports] if request.mask else reports
 
 
-def _options(engine: Engine, request: ExplainRequest) -> ExplainOptions:
+def _options(engine: Engine, request: ExplainRequest, space: BlendSpace) -> ExplainOptions:
     options = engine.explain_options
     return replace(
         options,
         max_new_tokens=request.max_new_tokens or options.max_new_tokens,
         sampling=request.sampling,
         evidence=request.evidence or options.evidence,
+        space=space,
     )
 
 
@@ -143,12 +145,15 @@ def _each_adapter_alone(engine: Engine, texts: Sequence[str]) -> list[tuple[Adap
 
 
 def _every_strategy(
-    engine: Engine, texts: Sequence[str], verdicts: Sequence[Verdict]
+    engine: Engine, texts: Sequence[str], verdicts: Sequence[Verdict], options: ExplainOptions
 ) -> list[tuple[Verdict, ...]]:
-    """Verdicts of all strategies side by side, the asked one first."""
+    """Verdicts of all strategies side by side in the asked blend space, the asked strategy first."""
     asked = verdicts[0].strategy
     others = [name for name in strategies_of(engine) if name != asked]
-    columns = [list(verdicts), *(engine.verdicts(texts, strategy=name) for name in others)]
+    columns = [
+        list(verdicts),
+        *(engine.verdicts(texts, strategy=name, space=options.space, options=options) for name in others),
+    ]
     return [tuple(column[i] for column in columns) for i in range(len(texts))]
 
 
@@ -190,7 +195,7 @@ def _read_stdin() -> Iterator[list[Post | BadLine]]:
     while (byte := os.read(STDIN_DESCRIPTOR, 1)) and not (byte == b"\n" and first.strip()):
         first += byte
     with ExitStack() as stack:
-        if isinstance(parse_line(Line(1, bytes(first))), Post):
+        if _is_json_object(bytes(first)):
             head = stack.enter_context(tempfile.TemporaryFile(buffering=0))
             head.write(first + b"\n")
             head.seek(0)
@@ -205,6 +210,12 @@ def _read_stdin() -> Iterator[list[Post | BadLine]]:
     except UnicodeDecodeError as error:
         raise UsageError(f"the input is not UTF-8 (byte {error.start + 1})", where="stdin") from None
     yield [_single(text, "stdin")]
+
+
+def _is_json_object(line: bytes) -> bool:
+    """Whether a line holds a post, or would if its `id` and `text` were right."""
+    found = parse_line(Line(1, line))
+    return isinstance(found, Post) or found.kind in {"id", "text", "empty", "surrogate"}
 
 
 def _parsed(batches: Iterable[Sequence[Line]]) -> Iterator[list[Post | BadLine]]:

@@ -281,6 +281,60 @@ def test_stdin_is_one_post_or_jsonl(run: Any, tmp_path: Path, given: str, ids: l
     assert [json.loads(line).get("id") for line in out.splitlines()] == ids
 
 
+def test_a_bad_first_line_leaves_stdin_jsonl(run: Any, tmp_path: Path) -> None:
+    lines = '{"id": "a", "text": ""}\n{"id": "b", "text": "what a match"}\n'
+    (tmp_path / "stdin").write_text(lines, encoding="utf-8")
+    with redirected_stdin(tmp_path / "stdin"):
+        code, out, _ = run("-", "--json", "--evidence", "none")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert code == 4
+    assert [(record["id"], "error" in record) for record in records] == [("a", True), ("b", False)]
+
+
+def test_evidence_starts_from_the_blend_space_that_answered(run: Any) -> None:
+    from hatex.types import LABELS
+
+    for space in ("probability", "reference"):
+        _, out, _ = run("clowns", "--json", "--space", space, "--compare")
+        record = json.loads(out)
+        _, rest, _ = run("x", "--json", "--space", space)
+        assert record["probabilities"] != json.loads(rest)["probabilities"]
+        chosen = record["label"]
+        (found,) = record["explanation"]["evidence"]
+        # Without its one word, the post is empty: no variant can lose more than all that the label has.
+        assert found["weight"] <= record["probabilities"][chosen]
+        top = next(each for each in record["compared"] if each["strategy"] == "single:forums")
+        _, alone, _ = run("clowns", "--json", "--space", space, "--strategy", "single:forums")
+        assert [top["probabilities"][x] for x in LABELS] == [
+            json.loads(alone)["probabilities"][x] for x in LABELS
+        ]
+
+
+def test_gradients_are_those_of_delta(run: Any) -> None:
+    code, _, err = run(POST, "--evidence", "gradient", "--space", "reference")
+    assert code == 2
+    assert "gradients are those of the blend space delta" in err
+
+
+def test_a_wrong_date_is_a_bad_line_of_statements(run: Any, tmp_path: Path) -> None:
+    lines = [
+        '{"text": "clowns", "date": "yesterday"}',
+        '{"text": "clowns", "date": "1999-05-05"}',
+        '{"text": "clowns", "date": "2026-02-03"}',
+        '{"text": "clowns"}',
+    ]
+    (tmp_path / "posts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    flags = ["--set", "route.policy.review_disagreement=0"]
+    code, out, _ = run(
+        str(tmp_path / "posts.jsonl"), "--format", "dsa", "--date", "2026-03-01", *flags, "--evidence", "none"
+    )
+    records = [json.loads(line) for line in out.splitlines()]
+    assert code == 4
+    assert [record.get("error", {}).get("kind") for record in records] == ["date", "date", None, None]
+    assert records[2]["content_date"] == "2026-02-03"
+    assert records[2]["puid"] != records[3]["puid"]
+
+
 def test_stdin_that_is_not_text(run: Any, tmp_path: Path) -> None:
     (tmp_path / "stdin").write_bytes(b"\xff\xfe")
     with redirected_stdin(tmp_path / "stdin"):
@@ -341,6 +395,10 @@ def test_variants_score_as_whole_posts_do(home: Path, is_fast: bool) -> None:
     shared = engine.score_variants(texts, variants, owners, gates)
     assert np.abs(whole - shared).max() < 1e-5
     assert np.ptp(whole[:, 0]) > 1e-3
+    for space in ("probability", "reference"):
+        options = replace(engine.explain_options, space=space)
+        apart = engine.score_variants(texts, variants, owners, gates, options)
+        assert np.abs(engine.score(variants, gates[owners], space) - apart).max() < 1e-5
 
 
 def test_gradients_add_up_to_what_the_post_changes(home: Path, run: Any) -> None:

@@ -24,7 +24,12 @@ from hatex.explanation.masking import mask_report
 from hatex.explanation.report import AdapterAnswer, PostReport, report_record
 from hatex.recipe.explain import StatementSection
 from hatex.render.explain import render_explanation
-from hatex.render.explain_dsa import build_statement, describe_facts, statement_schema
+from hatex.render.explain_dsa import (
+    build_statement,
+    date_trouble,
+    describe_facts,
+    statement_schema,
+)
 from hatex.render.explain_html import render_html
 from hatex.render.explain_markdown import render_markdown
 from hatex.render.explain_parts import segments, shown
@@ -55,8 +60,8 @@ def build_report(
     words = tuple(HarmfulWord(word, *spans[word], group, weight) for word, weight in marked.items())
     found = tuple(Evidence(word, *spans[word], weight) for word, weight in (evidence or {}).items())
     named = tuple(AffectedGroup(name, 0.83 - 0.3 * i) for i, name in enumerate(groups))
-    summary, reason = compose(text, probabilities, named, words, found)
     change = Change((spans[next(iter(marked))],), "neutral", 0.52) if marked else None
+    summary, reason = compose(text, probabilities, named, words, found, change)
     explanation = Explanation("composed", summary, named, words, reason, found, change=change)
     gates = {"microblog": 0.91, "forums": 0.06, "wiki": 0.03, "full": 0.0}
     verdict = Verdict(
@@ -153,6 +158,37 @@ def test_markdown(club: PostReport, snapshot: SnapshotAssertion) -> None:
     assert render_markdown([club]) == snapshot
 
 
+@pytest.mark.parametrize(
+    "post", ["2024. What a year, clowns!", "123456789) clowns, all", "so it is: clowns."]
+)
+def test_marks_and_numbers_in_markdown(post: str) -> None:
+    from markdown_it import MarkdownIt
+
+    marked = next(word for word in post.split() if word.startswith("clowns"))
+    html = MarkdownIt("commonmark").render(
+        render_markdown([build_report(post, (0.1, 0.7, 0.2), {marked: 0.9})])
+    )
+    assert f"<strong>{marked}³</strong>" in html
+    assert "<ol" not in html
+
+
+def test_a_post_cut_to_the_context_says_so() -> None:
+    report = build_report("What a lovely match, thank you all!", (0.96, 0.03, 0.01), {})
+    cut = replace(report, verdict=replace(report.verdict, truncated=True))
+    for page in (terminal(cut, 80), render_markdown([cut]), render_html([cut])):
+        assert "The post was cut to the context." in page
+
+
+def test_gradients_are_shown_as_gradients(club: PostReport) -> None:
+    explanation = replace(club.explanation, evidence_method="gradient")
+    report = replace(club, verdict=replace(club.verdict, explanation=explanation))
+    for page in (terminal(report, 80), render_markdown([report]), render_html([report])):
+        assert "by integrated gradients" in page
+        assert "taken out" not in page
+        assert "What would change" not in page
+    assert "gradients" in describe_facts(report)
+
+
 def test_markdown_in_a_post_stays_text() -> None:
     from markdown_it import MarkdownIt
 
@@ -163,7 +199,7 @@ def test_markdown_in_a_post_stays_text() -> None:
     html = MarkdownIt("gfm-like", {"linkify": False}).render(
         render_markdown([build_report(text, (0.1, 0.7, 0.2), {"big": 0.9})])
     )
-    assert "<strong>big</strong>" in html
+    assert "<strong>big³</strong>" in html
     for tag in ("<a ", "<code", "<em>sad", "<s>", "<b>"):
         assert tag not in html
     assert html.count("<blockquote>") == 1
@@ -254,8 +290,9 @@ def test_the_date_of_the_post_is_the_content_date(club: PostReport) -> None:
         replace(club, date="2026-02-27T10:00:00Z"), StatementSection(), date(2026, 3, 1)
     )
     assert statement["content_date"] == "2026-02-27"
-    with pytest.raises(UsageError, match="YYYY-MM-DD"):
-        build_statement(replace(club, date="yesterday"), StatementSection(), date(2026, 3, 1))
+    assert date_trouble(replace(club, date="2026-02-27T10:00:00Z")) is None
+    for day in ("yesterday", "1999-05-05"):
+        assert "YYYY-MM-DD" in (date_trouble(replace(club, date=day)) or "")
 
 
 @pytest.mark.parametrize(

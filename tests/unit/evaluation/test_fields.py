@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from hatex.evaluation.estimate import Bootstrap
-from hatex.evaluation.fields import NamedGroups, field_rates, group_f1
+from hatex.evaluation.fields import NamedGroups, field_rates, group_f1, quotations_stand
 from hatex.types import AffectedGroup, Evidence, Explanation, HarmfulWord
 
 FEW = Bootstrap(1, 50)
@@ -22,6 +24,26 @@ def test_group_f1_by_hand():
     # Hits: A, B = 2; gold 3, predicted 4: micro 4/7. A: 2*1/(2+1), B: 2*1/(1+2); C is nobody's gold.
     assert got["target_group_f1"].value == pytest.approx(4 / 7, abs=1e-9)
     assert got["target_group_macro_f1"].value == pytest.approx(2 / 3, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("prose", "text", "stands"),
+    [
+        ("The word “clowns” is rude; without “you” it is not.", "you clowns", True),
+        ("The word “clown” is rude; without “they” it is not.", "you clowns", False),
+        ("The wording “”you” said he” is rude.", "”you” said he", True),
+        ("An “open end", "open end", False),
+    ],
+)
+def test_quotations_stand_in_the_post(prose: str, text: str, stands: bool):
+    assert quotations_stand(prose, text) is stands
+
+
+def test_a_cut_answer_does_not_parse():
+    whole = explanation()
+    assert (
+        field_rates(["x", "x"], [whole, replace(whole, is_complete=False)], 0.95)["parse_rate"].value == 0.5
+    )
 
 
 def test_no_annotated_group_says_so():

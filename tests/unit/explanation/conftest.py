@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from hatex.data.prompts import Prompt, load_prompt
-from hatex.explanation.protocol import TokenConstraint
+from hatex.data.prompts import PostView, Prompt, load_prompt
+from hatex.explanation.protocol import ExplainOptions, TokenConstraint
 from hatex.types import Sampling
 
 GROUPS = ("Women", "Men", "Muslims", "Older people", "Young people", "Other group")
@@ -52,6 +52,8 @@ class TinyEngine:
     prompt: Prompt
     groups: tuple[str, ...] = GROUPS
     calls: list[int] = field(default_factory=list)
+    context: int | None = None
+    """Words that the prompt shows."""
 
     @property
     def vocabulary_size(self) -> int:
@@ -65,10 +67,18 @@ class TinyEngine:
         ]
         return torch.softmax(torch.stack(rows).double(), dim=1).numpy()
 
+    def count_shown_words(self, texts: Sequence[str]) -> list[int]:
+        return [len(PostView.of(text).words[: self.context]) for text in texts]
+
     def score_variants(
-        self, texts: Sequence[str], variants: Sequence[str], owners: Sequence[int], gates: NDArray[np.float32]
+        self,
+        texts: Sequence[str],
+        variants: Sequence[str],
+        owners: Sequence[int],
+        gates: NDArray[np.float32],
+        options: ExplainOptions,
     ) -> NDArray[np.float64]:
-        del texts
+        del texts, options
         return self.score(variants, gates[list(owners)])
 
     @torch.inference_mode()

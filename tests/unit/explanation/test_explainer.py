@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from hatex.data.prompts import PostView
 from hatex.errors import UsageError
 from hatex.explanation import Explainer, ExplainOptions, explain_posts
+from hatex.explanation.answer import AnswerForm
 from hatex.explanation.evidence import find_evidence, single_deletions, weigh_words
+from hatex.explanation.explain import _completed
 from hatex.explanation.fields import LISTED
 from hatex.explanation.grammar import MAX_WORDS
 from hatex.types import LABELS, Evidence, HarmfulWord, Sampling
@@ -117,6 +119,23 @@ def test_long_posts_lose_spans() -> None:
     assert single_deletions(PostView.of("one two"), 48)[0].apply(PostView.of("one two")) == "two"
 
 
+def test_only_words_that_the_model_reads_are_taken_out_or_marked(engine: Any, posts: tuple[str, ...]) -> None:
+    engine.context = 4
+    (explanation,) = explain_posts(engine, posts[:1], gates_for(1), HATE)
+    read = posts[0].split()[:4]
+    assert [each.text for each in explanation.evidence] == read
+    assert engine.calls == [4 + bool(explanation.harmful_words)]
+    assert all(word.end <= len(" ".join(read)) for word in explanation.harmful_words)
+
+
+def test_an_answer_cut_by_its_budget_is_not_complete(engine: Any, posts: tuple[str, ...]) -> None:
+    whole, cut = (
+        explain_posts(engine, posts[:1], gates_for(1), HATE, ExplainOptions(count, evidence="none"))[0]
+        for count in (400, 2)
+    )
+    assert (whole.is_complete, cut.is_complete) == (True, False)
+
+
 def test_gradients_need_an_engine_that_has_them(engine: Any, posts: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match="no gradients"):
         explain_posts(engine, posts[:1], gates_for(1), HATE, ExplainOptions(evidence="gradient"))
@@ -146,6 +165,7 @@ def test_a_template_that_explains_first_is_generated(five_part_engine: Any, post
     for preface in prefaces:
         assert preface.endswith("\nClassification (neutral, offensive or hate):")
         assert preface.count("\n") == 1
+    assert _completed(AnswerForm((" ", "\nKind:"), ("summary",)), " so it is\nKi") == " so it is\nKind:"
     explanations = explainer.explain(posts[:2], gates_for(2), np.repeat(HATE, 2, axis=0), options)
     for text, preface, explanation in zip(posts, prefaces, explanations, strict=False):
         assert explanation.style == "generated"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +18,8 @@ def report_of(
 ) -> PostReport:
     words = tuple(HarmfulWord(text[a:b], a, b, None, 0.9) for a, b in spans)
     evidence = tuple(Evidence(text[a:b], a, b, 0.2) for a, b in PostView.of(text).spans)
-    summary, composed = compose(text, (0.1, 0.2, 0.7), [], words, evidence)
+    change = Change(tuple(spans), "neutral", 0.7)
+    summary, composed = compose(text, (0.1, 0.2, 0.7), [], words, evidence, change)
     explanation = Explanation(
         style="generated" if style == "generated" else "composed",
         summary=summary,
@@ -25,7 +27,7 @@ def report_of(
         harmful_words=words,
         reason=reason or composed,
         evidence=evidence,
-        change=Change(tuple(spans), "neutral", 0.7),
+        change=change,
     )
     shares = {"neutral": 0.1, "offensive": 0.2, "hate": 0.7}
     verdict = Verdict(
@@ -55,6 +57,17 @@ def test_offsets_stay_true() -> None:
 def test_generated_prose_is_masked_outside_quotation_marks_too() -> None:
     masked = mask_report(report_of("such clowns here", [(5, 11)], "generated", "It calls people clowns."))
     assert masked.explanation.reason == "It calls people c*****."
+
+
+@pytest.mark.parametrize(
+    ("text", "marked"),
+    [("He said “you clowns” and fools all", "“you clowns” and fools"), ("they are ”clowns”", "”clowns”")],
+)
+def test_a_quotation_inside_the_post_hides_nothing_from_the_mask(text: str, marked: str) -> None:
+    start = text.index(marked)
+    masked = mask_report(report_of(text, [(start, start + len(marked))]))
+    assert not re.search("clowns|fools", masked.explanation.reason)
+    assert "c*****" in masked.explanation.reason
 
 
 def test_nothing_marked_nothing_masked() -> None:
