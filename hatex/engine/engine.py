@@ -24,7 +24,6 @@ from hatex.types import (
     Label,
     Policy,
     Progress,
-    Sampling,
     Verdict,
 )
 
@@ -245,6 +244,7 @@ class Engine:
                 labels[i],
                 rows[i],
                 steps=steps,
+                max_tokens=self.batch_tokens,
             )
             found.append(
                 [(*span, weight) for span, weight in zip(tokens.spans, weights.tolist(), strict=True)]
@@ -278,11 +278,12 @@ class Engine:
         suffixes: Sequence[str],
         gates: NDArray[np.floating[Any]],
         constraint: TokenConstraint,
-        *,
-        max_new_tokens: int,
-        sampling: Sampling,
+        options: ExplainOptions,
     ) -> None:
-        """Decode behind each post's prompt and suffix under `constraint`, row i of `texts` being row id i."""
+        """Decode behind each post's prompt and suffix under `constraint`, row i of `texts` being row id i.
+
+        The space `probability` mixes answers, not tokens: there, `delta` writes.
+        """
         import torch
 
         from hatex.model.generation import generate
@@ -294,9 +295,10 @@ class Engine:
             [(*prompt.ids, *tail) for prompt, tail in zip(prompts, tails, strict=True)],
             torch.from_numpy(np.asarray(gates)).float(),
             constraint,
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=options.max_new_tokens,
             max_tokens=self.batch_tokens,
-            sampling=sampling,
+            sampling=options.sampling,
+            reference=options.space == "reference",
         )
 
     @cached_property

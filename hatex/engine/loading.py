@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hatex.data.groups import GROUPS
 from hatex.data.prompts import load_prompt
 from hatex.engine.engine import Engine
-from hatex.errors import UsageError
+from hatex.errors import RegistryError, UsageError
 from hatex.explanation.protocol import ExplainOptions
 from hatex.model.base import compute_dtype, ensure_base, ensure_encoder
 from hatex.model.policy import choose_compute
@@ -18,7 +18,7 @@ from hatex.types import NO_PROGRESS, Policy, Progress
 
 if TYPE_CHECKING:
     from hatex.recipe import Recipe
-    from hatex.registry import Registry
+    from hatex.registry import Artefact, Registry
     from hatex.routing.encoder import Encoder
     from hatex.routing.router import Router
 
@@ -35,6 +35,7 @@ def load_engine(recipe: Recipe, registry: Registry, *, progress: Progress = NO_P
     artefact = registry.check(registry.find("router", recipe.router))
     router = Router.load(artefact.path, artefact.manifest.extra["adapters"])
     found = registry.check(ensure_encoder(recipe.encoder, registry, progress=progress))
+    _check_encoder(artefact, found)
     encoder = Encoder.load(found.path, recipe.encoder.name, recipe.encoder.max_tokens)
     calibration = Calibration.from_record(load_calibration(artefact.path), recipe.adapters)
     engine = assemble(
@@ -42,6 +43,16 @@ def load_engine(recipe: Recipe, registry: Registry, *, progress: Progress = NO_P
     )
     also = {artefact.ref: artefact.manifest.digest, found.ref: found.manifest.digest}
     return replace(engine, artefacts={**engine.artefacts, **also})
+
+
+def _check_encoder(router: Artefact, encoder: Artefact) -> None:
+    """Raise RegistryError where the router was fitted on another encoder's embeddings (imported ones may not say)."""
+    fitted = router.manifest.extra.get("encoder")
+    if fitted is not None and fitted["sha256"] != encoder.manifest.files["model.safetensors"]:
+        raise RegistryError(
+            f"{router.ref} was fitted on encoder {fitted['name']}, which is not {encoder.ref} as it is here",
+            hint="name that encoder in the recipe, or train the router again",
+        )
 
 
 def assemble(

@@ -147,9 +147,7 @@ class Explainer:
         grammar: AnswerGrammar,
         options: ExplainOptions,
     ) -> None:
-        self.engine.generate(
-            texts, suffixes, gates, grammar, max_new_tokens=options.max_new_tokens, sampling=options.sampling
-        )
+        self.engine.generate(texts, suffixes, gates, grammar, options)
 
 
 def explain_posts(

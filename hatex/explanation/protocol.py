@@ -79,11 +79,10 @@ class ExplainEngine(Protocol):
         suffixes: Sequence[str],
         gates: NDArray[np.float32],
         constraint: TokenConstraint,
-        *,
-        max_new_tokens: int,
-        sampling: Sampling,
+        options: ExplainOptions,
     ) -> None:
-        """Decode behind `prompt of texts[i] + suffixes[i]`, row id i, until the constraint says finished.
+        """Decode behind `prompt of texts[i] + suffixes[i]`, row id i, until the constraint says finished, or the
+        options' budget is spent.
 
         The prompt is cut to the context as for scoring, the suffix never. What was decoded is the
         constraint's to keep.

@@ -20,13 +20,14 @@ def integrated_gradients(
     gates: Tensor,
     *,
     steps: int,
+    max_tokens: int,
 ) -> Tensor:
     """Attribution of each token in `post` to P(label), shape (len(post),), fp32.
 
     The path runs to the post from the token `filler` at each of its places, the template's tokens staying as they
     are; attributions sum to about the difference that makes. (From zero embeddings, the usual start, RMS norms would
     take nearly the whole path in its first step.) `labels` are the label tokens, gates (adapters,); the integral is
-    a midpoint sum of `steps` points, computed as one batch.
+    a midpoint sum of `steps` points, computed in batches of at most `max_tokens` tokens.
     """
     tokens = torch.tensor(ids)
     embed = lm.model.get_input_embeddings()
@@ -35,11 +36,15 @@ def integrated_gradients(
     with torch.no_grad():
         origin, goal = embed(start).float(), embed(tokens).float()
     points = (torch.arange(steps) + 0.5) / steps
-    path = (origin + points[:, None, None] * (goal - origin)).to(lm.dtype).requires_grad_()
-    with torch.enable_grad():
-        chosen = label_probabilities(lm, tokens, path, labels, gates)[:, label]
-        (gradient,) = torch.autograd.grad(chosen.sum(), path)
-    attributed: Tensor = (gradient.float().mean(0) * (goal - origin)).sum(-1)
+    total = torch.zeros_like(goal)
+    # One point at a time still keeps what every block computed for its backward pass: the batch bounds memory.
+    for part in torch.split(points, max(1, max_tokens // len(ids))):
+        path = (origin + part[:, None, None] * (goal - origin)).to(lm.dtype).requires_grad_()
+        with torch.enable_grad(), lm.lock:
+            chosen = label_probabilities(lm, tokens, path, labels, gates)[:, label]
+            (gradient,) = torch.autograd.grad(chosen.sum(), path)
+        total += gradient.float().sum(0)
+    attributed: Tensor = (total / steps * (goal - origin)).sum(-1)
     return attributed[post.start : post.stop]
 
 

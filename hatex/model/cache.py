@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
-from hatex.model.layercache import LayerCache
+from hatex.errors import ModelError
+from hatex.model.layercache import HEADROOM, LayerCache
 
 if TYPE_CHECKING:
     from transformers import DynamicCache
@@ -41,46 +42,53 @@ class PromptCache:
     def prefill(
         cls, lm: GatedLM, ids: Tensor, lengths: Tensor, gates: Tensor | None, *, reference: bool = False
     ) -> PromptCache:
-        """Read prompts, ids (rows, tokens) padded on the right."""
-        lm.set_gates(gates, reference=reference)
+        """Read prompts, ids (rows, tokens) padded on the right.
+
+        Raises ModelError for padded rows where the base needs equal lengths (`each_batch` makes such batches).
+        """
         rows = torch.arange(ids.shape[0])
         valid = torch.arange(ids.shape[1])[None, :] < lengths[:, None]
-        if lm.decoder is not None:
-            layers: list[LayerCache] | DynamicCache = [LayerCache() for _ in lm.decoder.blocks]
-            hidden = lm.decoder(ids, cache=layers)
-        else:
-            from transformers import DynamicCache
+        if lm.needs_equal_lengths and not valid.all():
+            raise ModelError("this base cannot go on behind padded rows")
+        with lm.lock:
+            lm.set_gates(gates, reference=reference)
+            if lm.decoder is not None:
+                layers: list[LayerCache] | DynamicCache = [LayerCache() for _ in lm.decoder.blocks]
+                hidden = lm.decoder(ids, cache=layers)
+            else:
+                from transformers import DynamicCache
 
-            layers = DynamicCache(config=lm.model.config)
-            hidden = lm.run_base(ids, past_key_values=layers, use_cache=True)
+                layers = DynamicCache(config=lm.model.config)
+                hidden = lm.run_base(ids, past_key_values=layers, use_cache=True)
         return cls(lm, layers, valid, lengths, gates, hidden[rows, lengths - 1], reference)
 
     def extend(self, ids: Tensor) -> Tensor:
         """Read the same number of further tokens in every row, ids (rows, new); returns hidden (rows, new, width)."""
-        self.lm.set_gates(self.gates, reference=self.reference)
         new = ids.shape[1]
         positions = self.lengths[:, None] + torch.arange(new)[None, :]
         self.valid = torch.cat((self.valid, torch.ones(len(ids), new, dtype=torch.bool)), 1)
-        if self.lm.decoder is not None:
-            assert isinstance(self.layers, list)
-            hidden = self.lm.decoder(ids, cache=self.layers, positions=positions, mask=self._mask(new))
-        else:
-            hidden = self.lm.run_base(
-                ids,
-                past_key_values=self.layers,
-                attention_mask=self.valid.long(),
-                position_ids=positions,
-                use_cache=True,
-            )
+        with self.lm.lock:
+            self.lm.set_gates(self.gates, reference=self.reference)
+            if self.lm.decoder is not None:
+                assert isinstance(self.layers, list)
+                hidden = self.lm.decoder(ids, cache=self.layers, positions=positions, mask=self._mask(new))
+            else:
+                hidden = self.lm.run_base(
+                    ids,
+                    past_key_values=self.layers,
+                    attention_mask=self.valid.long(),
+                    position_ids=positions,
+                    use_cache=True,
+                )
         self.lengths = self.lengths + new
         self.hidden = hidden[:, -1]
         return cast(Tensor, hidden)
 
-    def select(self, rows: Sequence[int]) -> PromptCache:
-        """The cache of some rows, in that order; a row named twice is forked."""
+    def select(self, rows: Sequence[int], room: int = HEADROOM) -> PromptCache:
+        """The cache of some rows, in that order; a row named twice is forked. `room` tokens are to follow at once."""
         index = torch.tensor(rows, dtype=torch.long)
         if isinstance(self.layers, list):
-            layers: list[LayerCache] | DynamicCache = [layer.select(index) for layer in self.layers]
+            layers: list[LayerCache] | DynamicCache = [layer.select(index, room) for layer in self.layers]
         else:
             # Selecting makes new tensors and puts them into the layer objects: shallow copies keep the old ones.
             layers = copy(self.layers)

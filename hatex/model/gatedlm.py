@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from hatex.errors import ModelError
@@ -24,14 +27,21 @@ if TYPE_CHECKING:
 
     from hatex.registry.adapters import LoraAdapter
 
+ALIBI_TYPES = frozenset({"bloom", "mpt"})
+
 
 class GatedLM(nn.Module):
-    """A base and its adapters. Gate vectors have one entry an adapter, in the order of `adapters`."""
+    """A base and its adapters. Gate vectors have one entry an adapter, in the order of `adapters`.
+
+    All layers read the gates of the batch that is running, so `lock` is held from setting them to the end of the pass:
+    threads may share a model, and take turns.
+    """
 
     def __init__(self, model: PreTrainedModel, gates: GateState, *, fast: bool = True) -> None:
         super().__init__()
         self.model = model
         self.gates = gates
+        self.lock = RLock()
         self.adapters: tuple[str, ...] = ()
         self.decoder = LlamaDecoder(model) if fast and is_supported(model) else None
 
@@ -72,7 +82,10 @@ class GatedLM(nn.Module):
         return cast(Tensor, self.model.get_output_embeddings().weight)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits over the vocabulary behind final hidden states, shape (..., vocabulary), fp32."""
+        """Logits over the vocabulary behind final hidden states, shape (..., vocabulary).
+
+        Handed over as fp32, computed in the compute dtype: what decoding chooses between is as coarse as that.
+        """
         return F.linear(hidden, self.vocabulary).float()
 
     def gated_layers(self) -> dict[str, GatedLinear]:
@@ -107,14 +120,12 @@ class GatedLM(nn.Module):
         if self.decoder is not None:
             self.decoder.checkpointing = enabled
             return
-        if not enabled:
-            self.model.activation_checkpointing_disable()
-            return
-        self.model.activation_checkpointing_enable({"use_reentrant": False})
+        # transformers checkpoints blocks that are in training mode, where some apply the base's own dropout.
         for module in self.model.modules():
-            # transformers checkpoints blocks that are in training mode; what is inside them stays in eval mode.
             if isinstance(module, GradientCheckpointingLayer):
-                module.training = True
+                module.__dict__.pop("forward", None)
+                if enabled:
+                    module.forward = partial(_recomputed, module.forward)
 
     def last_hidden(
         self, ids: Tensor, lengths: Tensor, gates: Tensor | None, *, reference: bool = False
@@ -123,10 +134,23 @@ class GatedLM(nn.Module):
 
         ids (rows, tokens) padded on the right, lengths (rows,), gates (rows, adapters) or None for the bare base.
         """
-        self.set_gates(gates, reference=reference)
-        if self.decoder is not None:
-            return cast(Tensor, self.decoder(ids, last=lengths - 1)[:, 0])
-        return self.hidden(ids)[torch.arange(ids.shape[0]), lengths - 1]
+        with self.lock:
+            self.set_gates(gates, reference=reference)
+            if self.decoder is not None:
+                return cast(Tensor, self.decoder(ids, last=lengths - 1)[:, 0])
+            return self.hidden(ids)[torch.arange(ids.shape[0]), lengths - 1]
+
+    @property
+    def needs_equal_lengths(self) -> bool:
+        """Whether a cache must not hold padding.
+
+        Sliding windows and ALiBi count what stands in the cache, so that padding would push real tokens out or away.
+        """
+        config = self.model.config.get_text_config()
+        has_alibi = config.model_type in ALIBI_TYPES or getattr(config, "alibi", False)
+        return self.decoder is None and (
+            bool(has_alibi) or getattr(config, "sliding_window", None) is not None
+        )
 
     def set_gates(self, gates: Tensor | None, *, reference: bool = False) -> None:
         """Blend with `gates`, shape (rows, adapters), from now on; None runs the bare base."""
@@ -168,6 +192,13 @@ class GatedLM(nn.Module):
                 f"the output head of {self.model.config.model_type} is more than a matrix",
                 hint="hatex scores labels with the rows of the head; choose a base without a bias or cap on logits",
             )
+
+
+def _recomputed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What a block computes; with gradients, once more in the backward pass."""
+    if not torch.is_grad_enabled():
+        return forward(*args, **kwargs)
+    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
 
 def _check_fit(adapter: str, path: str, A: Tensor, B: Tensor, layers: dict[str, GatedLinear]) -> None:

@@ -36,15 +36,17 @@ def generate(
     max_new_tokens: int,
     max_tokens: int,
     sampling: Sampling,
+    reference: bool = False,
 ) -> None:
     """Decode behind every prompt until the constraint says it is complete, or `max_new_tokens` are out.
 
-    Each batch holds at most `max_tokens` prompt tokens. Every row draws from a generator of its own (seed and row id),
-    so a sample does not depend on what it is batched with.
+    `reference` blends as the research code does. Each batch holds at most `max_tokens` prompt tokens. Every row draws
+    from a generator of its own (seed and row id), so a sample does not depend on what it is batched with.
     """
-    for batch in each_batch([len(p) for p in prompts], max_tokens):
+    for batch in each_batch([len(p) for p in prompts], max_tokens, equal=lm.needs_equal_lengths):
         ids, lengths = pad([prompts[i] for i in batch])
-        cache = PromptCache.prefill(lm, ids, lengths, None if gates is None else gates[batch])
+        rows = None if gates is None else gates[batch]
+        cache = PromptCache.prefill(lm, ids, lengths, rows, reference=reference)
         _decode(lm, cache, list(batch), constraint, max_new_tokens, sampling)
 
 

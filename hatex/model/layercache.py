@@ -34,9 +34,12 @@ class LayerCache:
             larger[:, :, :, : self._buffers.shape[3]] = self._buffers
         self._buffers = larger
 
-    def select(self, rows: Tensor) -> LayerCache:
-        """The cache of some rows; a row named twice is forked."""
+    def select(self, rows: Tensor, room: int = HEADROOM) -> LayerCache:
+        """The cache of some rows, with space for up to `room` more tokens; a row named twice is forked."""
         chosen = LayerCache()
         assert self._buffers is not None
-        chosen._buffers, chosen._tokens = torch.index_select(self._buffers, 1, rows), self._tokens
+        chosen._buffers, chosen._tokens = (
+            torch.index_select(self._buffers[:, :, :, : self._tokens + room], 1, rows),
+            self._tokens,
+        )
         return chosen

@@ -26,8 +26,6 @@ from hatex.model.weights import ResidentWeight
 FAST_TYPES = frozenset({"llama"})
 # Tokens a row up to which all attention weights may be kept for the backward pass.
 SHORT_ROWS = 512
-# Tokens whose widest activations stay in a core's cache from the matmul that writes them to the one that reads them.
-CACHED_TOKENS = 768
 
 
 def is_supported(model: PreTrainedModel) -> bool:
@@ -59,7 +57,7 @@ class Functions(Protocol):
 class LlamaBlock(nn.Module):
     """One decoder block over the layers of a transformers block."""
 
-    def __init__(self, layer: nn.Module, heads: int, kv_heads: int, head_dim: int, eps: float) -> None:
+    def __init__(self, layer: nn.Module, heads: int, kv_heads: int, eps: float) -> None:
         super().__init__()
         self.qkv = _fuse(layer, "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
         self.out = _fuse(layer, "self_attn.o_proj")
@@ -67,7 +65,7 @@ class LlamaBlock(nn.Module):
         self.down = _fuse(layer, "mlp.down_proj")
         self.norm_in = layer.get_parameter("input_layernorm.weight")
         self.norm_mlp = layer.get_parameter("post_attention_layernorm.weight")
-        self.heads, self.kv_heads, self.head_dim, self.eps = heads, kv_heads, head_dim, eps
+        self.heads, self.kv_heads, self.eps = heads, kv_heads, eps
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         is_causal = mask is None and q.shape[2] > 1
@@ -137,13 +135,12 @@ class LlamaDecoder(nn.Module):
         super().__init__()
         config, inner = model.config, model.model
         heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
         self.embed, self.rotary, self.norm = inner.embed_tokens, inner.rotary_emb, inner.norm.weight
         self.eps = config.rms_norm_eps
         self.checkpointing = False
         self.compiled: CompiledFunctions | None = None
         self.blocks = nn.ModuleList(
-            LlamaBlock(layer, heads, kv_heads, head_dim, config.rms_norm_eps) for layer in inner.layers
+            LlamaBlock(layer, heads, kv_heads, config.rms_norm_eps) for layer in inner.layers
         )
 
     def regroup(self) -> None:

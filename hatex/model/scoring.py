@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -23,12 +24,19 @@ def plan(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     return batches
 
 
-def each_batch(lengths: Sequence[int], max_tokens: int, max_rows: int | None = None) -> Iterator[list[int]]:
-    """The batches of `plan` one by one, in parts of `max_rows`; what they have used is free after the last."""
+def each_batch(
+    lengths: Sequence[int], max_tokens: int, max_rows: int | None = None, *, equal: bool = False
+) -> Iterator[list[int]]:
+    """The batches of `plan` one by one, in parts of `max_rows`; what they have used is free after the last.
+
+    `equal` keeps to rows of one length a batch, for bases that cannot go on behind padding.
+    """
     for batch in plan(lengths, max_tokens):
-        step = max_rows or len(batch)
-        for start in range(0, len(batch), step):
-            yield batch[start : start + step]
+        parts = [list(part) for _, part in groupby(batch, lengths.__getitem__)] if equal else [batch]
+        for part in parts:
+            step = max_rows or len(part)
+            for start in range(0, len(part), step):
+                yield part[start : start + step]
     # Not after every batch: the next would fault the same pages in again, which takes a tenth of its time.
     release_free_pages()
 
@@ -60,7 +68,8 @@ def score_labels(
     out = torch.zeros(len(prompts), len(labels))
     is_single = all(len(label) == 1 for label in labels)
     head = lm.vocabulary[[label[0] for label in labels]] if is_single else None
-    for batch in each_batch([len(p) for p in prompts], max_tokens):
+    equal = head is None and lm.needs_equal_lengths
+    for batch in each_batch([len(p) for p in prompts], max_tokens, equal=equal):
         ids, lengths = pad([prompts[i] for i in batch])
         rows = None if gates is None else gates[batch]
         if head is not None:

@@ -38,9 +38,9 @@ def score_variants(
     """Log-probability of each label behind each variant, normalised over labels, shape (variants, labels), fp32.
 
     `owners[i]` is the prompt that variant i belongs to; gates (prompts, adapters). Each step computes at most
-    `max_tokens` tokens. Labels of several tokens are scored without sharing.
+    `max_tokens` tokens. Labels of several tokens, and bases whose cache holds no padding, are scored without sharing.
     """
-    if any(len(label) > 1 for label in labels):
+    if lm.needs_equal_lengths or any(len(label) > 1 for label in labels):
         rows = torch.tensor(owners, dtype=torch.long)
         return score_labels(lm, variants, labels, gates[rows], max_tokens=max_tokens)
     head = lm.vocabulary[[label[0] for label in labels]].float()
@@ -54,10 +54,12 @@ def score_variants(
         members = [(place, variant) for place, i in enumerate(batch) for variant in owned[i]]
         shared = [shared_tokens(prompts[batch[place]], variants[variant]) for place, variant in members]
         suffixes = [variants[variant][start:] for (_, variant), start in zip(members, shared, strict=True)]
-        at_once = max(1, COPIED_TOKENS * max_tokens // ids.shape[1])
+        room = max((len(suffix) for suffix in suffixes), default=0)
+        at_once = max(1, COPIED_TOKENS * max_tokens // (ids.shape[1] + room))
         for group in each_batch([len(suffix) for suffix in suffixes], max_tokens, at_once):
-            forked = _fork(cache, [members[j][0] for j in group], torch.tensor([shared[j] for j in group]))
             new, counts = pad([suffixes[j] for j in group])
+            chosen = cache.select([members[j][0] for j in group], new.shape[1])
+            forked = _fork(chosen, torch.tensor([shared[j] for j in group]))
             hidden = forked.extend(new)[torch.arange(len(group)), counts - 1]
             out[[members[j][1] for j in group]] = torch.log_softmax(hidden.float() @ head.t(), -1)
     return out
@@ -69,8 +71,7 @@ def shared_tokens(prompt: Sequence[int], variant: Sequence[int]) -> int:
     return next((i for i in range(limit) if prompt[i] != variant[i]), limit)
 
 
-def _fork(cache: PromptCache, rows: Sequence[int], starts: Tensor) -> PromptCache:
+def _fork(cache: PromptCache, starts: Tensor) -> PromptCache:
     """The cache of each row's first `starts` tokens."""
-    forked = cache.select(rows)
-    kept = torch.arange(forked.valid.shape[1])[None, :] < starts[:, None]
-    return replace(forked, valid=forked.valid & kept, lengths=starts)
+    kept = torch.arange(cache.valid.shape[1])[None, :] < starts[:, None]
+    return replace(cache, valid=cache.valid & kept, lengths=starts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 BATCH_TOKENS = 4096
-# No word piece stands for more characters than this, so longer tails cannot change the embedding.
-CHARACTERS_PER_TOKEN = 100
+LONG_WORD = re.compile(r"(\w{101})\w+")
+"""Longer than the 100 characters from which on WordPiece reads a word as one unknown token: the rest says nothing."""
+CHARACTERS_PER_TOKEN = 102
+"""With long words cut and single spaces, no token stands for more, so longer tails cannot change the embedding."""
 
 
 class Encoder:
@@ -55,7 +58,8 @@ class Encoder:
         import torch
 
         out = np.zeros((len(texts), self.width), np.float32)
-        cleaned = [clean(text).text[: self.max_tokens * CHARACTERS_PER_TOKEN] for text in texts]
+        spaced = [" ".join(clean(text).text.split()) for text in texts]
+        cleaned = [LONG_WORD.sub(r"\1", text)[: self.max_tokens * CHARACTERS_PER_TOKEN] for text in spaced]
         encoded = (
             self.tokenizer(cleaned, truncation=True, max_length=self.max_tokens)["input_ids"] if texts else []
         )

@@ -13,7 +13,7 @@ from random import Random
 
 import numpy as np
 
-from hatex.explanation.protocol import EvidenceMethod
+from hatex.types import EvidenceMethod
 
 SENTENCE = (
     "your football club is a circus and all of you are clowns who could not win a raffle or even a cup of tea on "

@@ -18,7 +18,6 @@ from rich.cells import cell_len
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
-from hatex.errors import UsageError
 from hatex.explanation.compose import LIKELY, compose
 from hatex.explanation.masking import mask_report
 from hatex.explanation.report import AdapterAnswer, PostReport, report_record

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from hatex.errors import UsageError
+from hatex.errors import RegistryError, UsageError
 from hatex.registry.adapters import LoraAdapter, load_adapter
 from hatex.types import LABELS
 
@@ -136,3 +136,23 @@ def test_unknown_strategy_and_space_are_refused(starter_engine: Engine) -> None:
         starter_engine.verdicts(POSTS, "best")
     with pytest.raises(UsageError, match="unknown blend space"):
         starter_engine.score(POSTS, space="logits")
+
+
+def test_what_a_cut_hides_from_the_encoder_says_nothing(starter_engine: Engine) -> None:
+    encoder = starter_engine.encoder
+    assert encoder.max_tokens * 50 < 13_000
+    plain = ["a lovely match", "they lost a match", f"{'x' * 101} is a fan"]
+    odd = [f"a {' ' * 13_000}lovely match", "they\n\n\n lost a \t match", f"{'x' * 13_000} is a fan"]
+    np.testing.assert_allclose(encoder.embed(odd), encoder.embed(plain), atol=1e-6)
+
+
+def test_a_router_keeps_to_its_encoder(starter_engine: Engine, registry: Registry) -> None:
+    from hatex.engine.loading import _check_encoder
+
+    router = registry.find("router", "starter")
+    encoder = registry.find("encoder", starter_engine.encoder.name)
+    _check_encoder(router, encoder)
+    files = {**encoder.manifest.files, "model.safetensors": "0" * 64}
+    other = replace(encoder, manifest=replace(encoder.manifest, files=files))
+    with pytest.raises(RegistryError, match="was fitted on encoder"):
+        _check_encoder(router, other)

@@ -17,7 +17,6 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from hatex.data.prompts import PostView, Prompt, load_prompt
 from hatex.explanation.protocol import ExplainOptions, TokenConstraint
-from hatex.types import Sampling
 
 GROUPS = ("Women", "Men", "Muslims", "Older people", "Young people", "Other group")
 POSTS = (
@@ -88,15 +87,14 @@ class TinyEngine:
         suffixes: Sequence[str],
         gates: NDArray[np.float32],
         constraint: TokenConstraint,
-        *,
-        max_new_tokens: int,
-        sampling: Sampling,
+        options: ExplainOptions,
     ) -> None:
+        sampling = options.sampling
         generator = torch.Generator().manual_seed(sampling.seed)
         prompts = [self.prompt.render(t) + s for t, s in zip(texts, suffixes, strict=True)]
         ids = [self.tokenizer(p)["input_ids"] for p in prompts]
         live = list(range(len(texts)))
-        for _ in range(max_new_tokens):
+        for _ in range(options.max_new_tokens):
             if not live:
                 return
             logits = constraint.mask(torch.stack([self._next(ids[row], gates[row]) for row in live]), live)

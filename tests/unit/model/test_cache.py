@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from tiny_bases import MIXED, Batch, random_adapters, random_batch
 from torch import Tensor
 
+from hatex.errors import ModelError
 from hatex.model.cache import PromptCache
 from hatex.model.gatedlm import GatedLM
 from hatex.model.generation import choose, generate
@@ -102,7 +104,42 @@ def test_labels_of_several_tokens_sum_their_tokens(load: Load, reference: bool) 
                     )
                 total += torch.log_softmax(lm.logits(hidden[0]), -1)[token].item()
             sums.append(total)
-        torch.testing.assert_close(found[i], torch.log_softmax(torch.tensor(sums), -1), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found[i], torch.log_softmax(torch.tensor(sums), -1), **CLOSE)
+
+
+def test_a_base_with_a_window_goes_on_without_padding(load: Load) -> None:
+    lm = load("mistral+window")
+    lm.attach(random_adapters(lm, MIXED))
+    batch = random_batch(4, 3)
+    prompts, labels = prompts_of(batch), [[5], [6, 7]]
+    with pytest.raises(ModelError, match="cannot go on behind padded rows"):
+        PromptCache.prefill(lm, batch.ids, batch.lengths, batch.gates)
+    scores = score_labels(lm, prompts, labels, batch.gates, max_tokens=100)
+    found = EndsAt([5] * 4)
+    generate(lm, prompts, batch.gates, found, max_new_tokens=5, max_tokens=99, sampling=Sampling())
+    for i, prompt in enumerate(prompts):
+        alone = score_labels(lm, [prompt], labels, batch.gates[i : i + 1], max_tokens=100)
+        torch.testing.assert_close(scores[i : i + 1], alone, **CLOSE)
+        tokens = list(prompt)
+        for token in found.tokens[i]:
+            assert lm.logits(read(lm, tokens, batch.gates[i])).argmax() == token
+            tokens.append(token)
+
+
+def test_threads_take_turns_with_their_gates(load: Load) -> None:
+    lm = load("llama")
+    lm.attach(random_adapters(lm, MIXED))
+    batch = random_batch(3, 3)
+    prompts, labels = prompts_of(batch), [[5], [6], [7]]
+
+    def score(adapter: int) -> Tensor:
+        return score_labels(lm, prompts, labels, torch.eye(3)[[adapter] * 3], max_tokens=100)
+
+    alone = [score(adapter) for adapter in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(score, [0, 1, 2] * 40))
+    for i, found in enumerate(together):
+        torch.testing.assert_close(found, alone[i % 3], **CLOSE)
 
 
 class EndsAt:

@@ -10,7 +10,9 @@ import torch
 from tiny_bases import MIXED, Batch, Spec, random_adapters, random_batch
 from torch import Tensor
 from torch.nn import functional as F
+from transformers.modeling_layers import GradientCheckpointingLayer
 
+from hatex.model.cache import PromptCache
 from hatex.model.functions import BlendedLinear, join_heads, rms_norm, split_heads, swiglu
 from hatex.model.gatedlm import GatedLM
 from hatex.model.weights import Nf4Weight, build_weight, quantize
@@ -128,6 +130,21 @@ def test_the_fast_path_has_the_gradients_of_transformers_block(
         lm.attach(adapters, trainable=True)
     fast.checkpoint_activations(checkpointing)
     assert_same(gradients(fast, batch), gradients(plain, batch))
+
+
+def test_recomputed_blocks_keep_the_bases_own_dropout_off(load: Load) -> None:
+    lm, batch = load("opt"), random_batch(4, 3)
+    lm.attach(random_adapters(lm, MIXED), trainable=True)
+    plain = gradients(lm, batch)
+    lm.checkpoint_activations(True)
+    assert_same(gradients(lm, batch), plain)
+    with torch.no_grad():
+        cache = PromptCache.prefill(lm, batch.ids, batch.lengths, batch.gates)
+    assert not isinstance(cache.layers, list)
+    assert cache.layers.get_seq_length() == batch.ids.shape[1]
+    lm.checkpoint_activations(False)
+    assert not any(isinstance(m, GradientCheckpointingLayer) and m.training for m in lm.model.modules())
+    assert_same(gradients(lm, batch), plain)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2"])

@@ -25,6 +25,7 @@ SIZES = {
 CONFIGS: dict[str, dict[str, Any]] = {
     "llama": {"intermediate_size": 48, "num_key_value_heads": 2},
     "mistral": {"intermediate_size": 48, "num_key_value_heads": 2, "sliding_window": None, "head_dim": 8},
+    "mistral+window": {"intermediate_size": 48, "num_key_value_heads": 2, "sliding_window": 4, "head_dim": 8},
     "qwen2": {"intermediate_size": 48, "num_key_value_heads": 2},
     "gpt_neox": {"intermediate_size": 48},
     "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32},
@@ -63,8 +64,8 @@ class Batch:
 
 
 def write_base(name: str, folder: Path) -> None:
-    """Save a tiny random model of an architecture as plain float32 weights."""
-    config = CONFIG_MAPPING[name](**SIZES, **CONFIGS[name])
+    """Save a tiny random model of an architecture (what stands behind a + is its variant) as plain float32 weights."""
+    config = CONFIG_MAPPING[name.split("+")[0]](**SIZES, **CONFIGS[name])
     with torch.random.fork_rng():
         torch.manual_seed(1)
         model = AutoModelForCausalLM.from_config(config)
