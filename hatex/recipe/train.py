@@ -34,11 +34,11 @@ class AdapterSection(Section):
     rows: dict[str, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
     """Seeded subsample of each data set's training rows; empty: all rows of its platforms."""
     fully_labelled_share: float = Field(default=0.25, ge=0, lt=1)
-    """Smallest share of rows from data sets whose annotators chose among all three labels."""
+    """Smallest share of rows from data sets whose annotators chose among all three labels, as far as there are such."""
     epochs: float = Field(default=1.0, gt=0)
     lr: float | None = Field(default=None, gt=0)
     """Overrides `train.lr`."""
-    dataset_weights: dict[str, float] = Field(default_factory=dict)
+    dataset_weights: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Loss weight of each data set; absent sets weigh 1."""
     perspective: str | None = None
     """Experimental: only the votes of this group of annotators count, five people at least. Such an adapter is neither
@@ -125,6 +125,13 @@ class TrainSection(Section):
     """Recipe whose engine is measured beside the trained one on the report posts of `eval.data`."""
     threads: int | None = Field(default=None, gt=0)
     """CPU threads; fixed so that a resumed run repeats the uninterrupted one."""
+
+    @field_validator("adapters")
+    @classmethod
+    def _no_adapter_is_the_router(cls, adapters: dict[str, AdapterSection]) -> dict[str, AdapterSection]:
+        if "router" in adapters:
+            raise ValueError("no adapter can be called router: `hatex train --only router` means the router")
+        return adapters
 
     @field_validator("priors")
     @classmethod

@@ -56,11 +56,15 @@ class AdapterTrainer:
         self.best: dict[str, Tensor] | None = None
 
     def run(self, *, resume: bool) -> Trained:
-        """Train to the end. Raises TrainingError on a loss that is no number, naming step and examples."""
+        """Train to the end; without tune rows the last weights are kept.
+
+        Raises TrainingError on a loss or gradients that are no numbers, naming step and examples.
+        """
         train = self.job.train
         if resume:
             self._restore()
-        every = max(1, math.ceil(self.steps / train.evaluations)) if train.evaluations else 0
+        measures = train.evaluations and self.job.tune_rows
+        every = max(1, math.ceil(self.steps / train.evaluations)) if measures else 0
         self.lm.checkpoint_activations(train.checkpointing)
         with self.progress.task(f"Training {self.job.name}", total=self.steps, unit="steps") as advance:
             advance(self.at.step)
@@ -68,15 +72,11 @@ class AdapterTrainer:
                 started = time.monotonic()
                 loss = self._step(self.at.step)
                 step = self.at.step + 1
-                self.at = replace(
-                    self.at,
-                    step=step,
-                    losses=(*self.at.losses, (step, loss)),
-                    seconds=self.at.seconds + time.monotonic() - started,
-                )
+                self.at = replace(self.at, step=step, losses=(*self.at.losses, (step, loss)))
                 self.trackers.log({"loss": loss}, step)
                 if every and (step % every == 0 or step == self.steps):
                     self._evaluate()
+                self.at = replace(self.at, seconds=self.at.seconds + time.monotonic() - started)
                 if self.team.is_main and (step % train.checkpoint_every == 0 or step == self.steps):
                     self._save()
                 advance(1)
@@ -93,7 +93,10 @@ class AdapterTrainer:
         with self._seeded(step):
             total = sum(self._backward(step, indices, len(micro)) for indices in micro)
         self.team.sum_gradients(self.parameters.values())
-        nn.utils.clip_grad_norm_(list(self.parameters.values()), train.max_grad_norm)
+        norm = nn.utils.clip_grad_norm_(list(self.parameters.values()), train.max_grad_norm)
+        if not torch.isfinite(norm):
+            # Stepping would put numbers that are none into the weights, and the next checkpoint would keep them.
+            raise self._failed("the gradients' norm", norm, step, [i for indices in micro for i in indices])
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return total
@@ -104,21 +107,26 @@ class AdapterTrainer:
         The gradient's unit is the mean weight of a batch, not that of this one: batches of long rows hold fewer of
         them, and rows with an answer are long, so that harmful posts would count for more than neutral ones.
         """
-        loss = torch.zeros(())
+        loss, lost = torch.zeros(()), torch.zeros(len(indices))
         if mine := self.team.share(indices):
             batch = collate([self.job.rows[i] for i in mine], self.job.pad)
             losses, _ = batch_loss(self.lm, batch, self.head, self.job.train.explanation_weight)
             loss = (losses * batch.weights).sum()
+            lost[self.team.rank :: self.team.size] = (~torch.isfinite(losses.detach())).float()
         total = self.team.sum(loss.detach()) / sum(self.job.rows[i].weight for i in indices)
         if not torch.isfinite(total):
-            shown = ", ".join(self.job.rows[i].example_id for i in indices[:8])
-            raise TrainingError(
-                f"loss is {total.item()} in step {step + 1} of adapter {self.job.name}; examples {shown}",
-                hint="lower train.lr or raise train.warmup_share, then --resume from the last checkpoint",
-            )
+            at = self.team.sum(lost).nonzero()[:, 0].tolist()
+            raise self._failed("loss", total, step, [indices[i] for i in at] or indices)
         if loss.requires_grad:
             (loss / (self.unit * parts)).backward()  # type: ignore[no-untyped-call]
         return total.item() / parts
+
+    def _failed(self, what: str, value: Tensor, step: int, indices: Sequence[int]) -> TrainingError:
+        shown = ", ".join(self.job.rows[i].example_id for i in indices[:8])
+        return TrainingError(
+            f"{what} is {value.item()} in step {step + 1} of adapter {self.job.name}; examples {shown}",
+            hint="look at these examples, or start anew with a lower train.lr or more train.warmup_share",
+        )
 
     @contextmanager
     def _seeded(self, step: int) -> Iterator[None]:
@@ -157,9 +165,7 @@ class AdapterTrainer:
 
 @torch.no_grad()
 def tune_loss(lm: GatedLM, job: Job, head: Tensor, team: Team | None = None) -> float:
-    """Weighted mean of the vote loss over the tune rows; 0 if there are none."""
-    if not job.tune_rows:
-        return 0.0
+    """Weighted mean of the vote loss over the tune rows, of which there is one at least."""
     team = team or Team()
     total = torch.zeros((), dtype=torch.float64)
     batches = plan_batches([len(r.ids) for r in job.tune_rows], 2 * job.train.batch_tokens, Random(0))

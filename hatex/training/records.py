@@ -24,12 +24,15 @@ class CardFacts:
     report: Mapping[str, float] = field(default_factory=dict)
     """Figures on the report split."""
     hardware: str = "CPU"
+    ranks: Sequence[int] = ()
+    """Of the adapter's updates, each rank once; an adapter that started from another has that one's."""
+    scalings: Sequence[float] = ()
+    """What the updates are scaled by, each once."""
 
 
 def model_card(job: Job, trained: Trained, facts: CardFacts) -> str:
     """README.md of an adapter: what it is, what it was trained on, how it went, what it is for."""
     start = f"adapter `{job.section.init}`" if job.section.init else "fresh LoRA factors"
-    lora = job.train.lora
     at = trained.progressed
     rows = "\n".join(f"| {dataset} | {count:,} |" for dataset, count in facts.rows.items())
     tune = "not taken" if at.best_loss is None else f"{at.best_loss:.4f} (step {at.best_step}, which is kept)"
@@ -45,7 +48,8 @@ A LoRA adapter of hatex: it answers whether a post is neutral, offensive or hate
 its training data would, and names affected groups and harmful words.
 
 {_perspective(job)}- Platforms: {", ".join(job.section.platforms) or "all"}
-- Started from {start}; r = {lora.r}, alpha = {lora.alpha:g}, dropout = {lora.dropout:g}
+- Started from {start}; r = {_listed(facts.ranks)}, scaling = {_listed(facts.scalings)}, \
+dropout = {job.train.lora.dropout:g}
 - Loss: minus log of the probability mass of each vote's label set, at the label position{_answers(job)}
 - {trained.tokens:,} tokens, {at.step} steps, {at.seconds / 60:.0f} minutes on {facts.hardware}
 - Votes per training post: {facts.votes_per_post:g}
@@ -62,6 +66,10 @@ Intended use: research, and help for human moderators. It reads English posts of
 mistakes, above all on irony, quotation, reclaimed words and groups that its data rarely names. It must not be
 the only reason for a sanction.
 """
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def _perspective(job: Job) -> str:

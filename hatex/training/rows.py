@@ -40,16 +40,17 @@ def select_examples(
     Each data set gives `rows[dataset]` examples (all of them if `rows` is empty). Every data set has one seeded order,
     and an adapter that starts from another continues where that one stopped, so that little is seen twice. Fully
     labelled examples of other platforms are added until they make up `fully_labelled_share`.
-    Raises TrainingError for a data set or platform without training rows.
+    Raises TrainingError for a data set without training rows, or a platform without any.
     """
     section = sections[name]
     pools = _pools(examples, seed)
     own = {
         d: pool for d, pool in pools.items() if not section.platforms or pool[0].platform in section.platforms
     }
-    if not own:
+    filled = {pool[0].platform for pool in own.values()}
+    if empty := [platform for platform in section.platforms if platform not in filled]:
         raise TrainingError(
-            f"adapter {name}: no training rows of platform {', '.join(section.platforms)}",
+            f"adapter {name}: no training rows of platform {', '.join(empty)}",
             where=f"train.adapters.{name}.platforms",
             hint=f"prepared platforms: {', '.join(sorted({e.platform for e in examples}))}",
         )
@@ -110,7 +111,14 @@ def _fully_labelled(
             hint="prepare one (davidson, hatexplain, ...) or set fully_labelled_share: 0",
         )
     each = -(-missing // len(sources))
-    return [e for d in sources for e in _take(pools[d], seen.get(d, 0) + wanted.get(d, 0), each)][:missing]
+    used = {d: min(wanted.get(d, 0), len(pools[d])) for d in sources}
+    first = {d: min(each, len(pools[d]) - used[d]) for d in sources}
+    added = [e for d in sources for e in _take(pools[d], seen.get(d, 0) + used[d], first[d])][:missing]
+    # What small sets lack, the others give as long as they have posts.
+    for d in sources:
+        rest = min(missing - len(added), len(pools[d]) - used[d] - first[d])
+        added += _take(pools[d], seen.get(d, 0) + used[d] + first[d], max(0, rest))
+    return added
 
 
 def _labels(pool: Sequence[Example]) -> set[str]:

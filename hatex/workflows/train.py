@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,15 @@ from hatex.registry import Artefact, Registry
 from hatex.types import NO_PROGRESS, Progress
 from hatex.workflows.train_compare import compare
 from hatex.workflows.train_dry import dry_run as run_dry
-from hatex.workflows.train_plan import Plan, build_job, check_machine, make_plan, prepare_missing
+from hatex.workflows.train_plan import (
+    Plan,
+    build_job,
+    check_machine,
+    compares,
+    make_plan,
+    prepare_missing,
+    with_parents,
+)
 from hatex.workflows.train_publish import publish_adapter
 from hatex.workflows.train_report import AdapterReport, Comparison, TrainReport, report_of
 
@@ -66,7 +73,9 @@ def train(
     if not dry_run:
         with team.main_first():
             prepare_missing(recipe, registry, progress)
-    plan = make_plan(recipe, registry, only, resume=resume, replace=replace, progress=progress)
+    plan = make_plan(
+        recipe, registry, only, resume=resume, replace=replace, progress=progress, processes=team.size
+    )
     if dry_run:
         return run_dry(plan)
     check_machine(plan)
@@ -76,12 +85,13 @@ def train(
         jobs = [
             build_job(plan, n, ground.tokenizer, ground.base.manifest.base_identity) for n in plan.adapters
         ]
+        _check_resumable(plan, ground, jobs)
         reports = [_train_adapter(plan, ground, job) for job in jobs]
     router, comparison = None, None
     if team.is_main and plan.trains_router:
         router = _train_router(plan)
-    if team.is_main and plan.train.compare_with is not None:
-        comparison = compare(recipe, plan.train.compare_with, registry, progress)
+    if team.is_main and compares(plan.train, plan.names):
+        comparison = compare(recipe, registry, progress)
     team.wait()
     return TrainReport(tuple(reports), router, comparison=comparison, is_main=team.is_main)
 
@@ -110,14 +120,11 @@ def _train_adapter(plan: Plan, ground: _Ground, job: Job) -> AdapterReport:
     from hatex.training.loop import AdapterTrainer
     from hatex.training.trackers import open_trackers
 
-    start, parents = _start(plan, ground, job)
-    partners = [_find(plan, ground, name) for name in job.section.partners]
-    parents += partners
-    if parents:
-        text = " ".join([job.key, *(parent.manifest.digest for parent in parents)])
-        job = replace(job, key=hashlib.sha256(text.encode()).hexdigest())
-    if (found := plan.existing("adapter", job.name)) is not None and not plan.replace:
-        return _finished(plan, job, found)
+    parents = [_find(plan, ground, name) for name in _parents(job)]
+    start, partners = _start(plan, ground, job, parents), parents[len(parents) - len(job.section.partners) :]
+    job = with_parents(job, parents)
+    if (found := _finished(plan, job)) is not None:
+        return _report_again(plan, job, found)
     team = ground.team
     if not plan.resume and team.is_main:
         shutil.rmtree(job.folder, ignore_errors=True)
@@ -150,25 +157,71 @@ def _find(plan: Plan, ground: _Ground, name: str) -> Artefact:
     return found
 
 
-def _start(plan: Plan, ground: _Ground, job: Job) -> tuple[LoraAdapter, list[Artefact]]:
-    """Fresh factors, or those of the adapter that `init` names, and that adapter."""
+def _parents(job: Job) -> list[str]:
+    """Names of the adapter that this one starts from, if any, and of those it is trained beside."""
+    return [*([job.section.init] if job.section.init is not None else []), *job.section.partners]
+
+
+def _start(plan: Plan, ground: _Ground, job: Job, parents: Sequence[Artefact]) -> LoraAdapter:
+    """Fresh factors, or those of the adapter that `init` names, which is the first of `parents`."""
     from hatex.registry.adapters import LoraAdapter, load_adapter
     from hatex.training.initial import fresh_adapter
 
-    if job.section.init is None:
-        return fresh_adapter(ground.lm, job.name, plan.train.lora, plan.train.seed), []
-    parent = _find(plan, ground, job.section.init)
-    return LoraAdapter(job.name, load_adapter(parent).modules), [parent]
+    fresh = fresh_adapter(ground.lm, job.name, plan.train.lora, plan.train.seed)
+    return fresh if job.section.init is None else LoraAdapter(job.name, load_adapter(parents[0]).modules)
 
 
-def _finished(plan: Plan, job: Job, found: Artefact) -> AdapterReport:
-    """What an earlier run of the same recipe published; RegistryError if it was another recipe's."""
-    if found.manifest.extra.get("training_key") != job.key:
+def _check_resumable(plan: Plan, ground: _Ground, jobs: Sequence[Job]) -> None:
+    """Raise before the first step for what earlier runs left under these names, where it is of another recipe.
+
+    An adapter whose parents are still to be trained cannot be compared yet; its checkpoint is looked at later.
+    """
+    from hatex.training.checkpoint import load_checkpoint
+
+    pending: set[str] = set()
+    for job in jobs:
+        if pending & set(_parents(job)):
+            pending.add(job.name)
+            continue
+        keyed = with_parents(job, [_find(plan, ground, name) for name in _parents(job)])
+        if _finished(plan, keyed) is None:
+            pending.add(job.name)
+            if plan.resume:
+                load_checkpoint(keyed.folder, keyed.key)
+    if (
+        pending
+        and plan.trains_router
+        and not plan.replace
+        and (found := plan.existing("router", plan.recipe.router))
+    ):
+        raise RegistryError(
+            f"router {plan.recipe.router} exists already, from other adapters",
+            where=str(found.path),
+            hint="name it otherwise, or use --replace",
+        )
+
+
+def _finished(plan: Plan, job: Job) -> Artefact | None:
+    """What an earlier run of the same recipe published, which `--replace` replaces unless the run is resumed.
+
+    Raises RegistryError if it was another recipe's and must stay.
+    """
+    found = plan.existing("adapter", job.name)
+    if found is None:
+        return None
+    is_same = found.manifest.extra.get("training_key") == job.key
+    if plan.replace:
+        return found if is_same and plan.resume else None
+    if not is_same:
         raise RegistryError(
             f"adapter {job.name} exists already, from another recipe, base or data",
             where=str(found.path),
             hint="name it otherwise, or use --replace",
         )
+    return found
+
+
+def _report_again(plan: Plan, job: Job, found: Artefact) -> AdapterReport:
     plan.progress.say(f"{job.name}: trained already")
     metrics = found.manifest.metrics
     rows = dict(Counter(row.dataset for row in job.rows))
@@ -187,8 +240,9 @@ def _train_router(plan: Plan) -> dict[str, Any]:
 
     key = router_key(plan.recipe, plan.registry, plan.examples)
     found = plan.existing("router", plan.recipe.router)
-    if found is not None and not plan.replace:
-        if found.manifest.extra.get("training_key") == key:
+    is_same = found is not None and found.manifest.extra.get("training_key") == key
+    if found is not None and (not plan.replace or (plan.resume and is_same)):
+        if is_same:
             plan.progress.say("router: trained already")
             return dict(found.manifest.metrics)
         raise RegistryError(

@@ -16,19 +16,31 @@ if TYPE_CHECKING:
 METRICS = ("macro_f1", "auroc", "soft_cross_entropy")
 
 
-def compare(recipe: Recipe, other: str, registry: Registry, progress: Progress) -> Comparison:
-    """Blend of the trained engine against blend of `other` (a recipe), as the recipe's `eval` section says.
+def find_opponent(recipe: Recipe) -> Recipe:
+    """The recipe that `train.compare_with` names.
 
-    Raises RecipeError without an `eval` section or recipe `other`, UsageError where `other` is of no use.
+    Raises RecipeError if there is none or the own recipe has no `eval` section, UsageError if it names itself.
+    """
+    name = recipe.require("train").compare_with
+    assert name is not None
+    recipe.require("eval")
+    opponent = load_recipe(name)
+    if opponent.name == recipe.name:
+        raise UsageError("an engine cannot be compared with itself", where="train.compare_with")
+    return opponent
+
+
+def compare(recipe: Recipe, registry: Registry, progress: Progress) -> Comparison:
+    """Blend of the trained engine against blend of `train.compare_with`, as the recipe's `eval` section says.
+
+    Raises what `find_opponent` raises.
     """
     from hatex.workflows.evaluate import evaluate
 
+    opponent = find_opponent(recipe)
     section = recipe.require("eval").model_copy(
         update={"strategies": ("blend",), "baseline": False, "suites": ()}
     )
-    opponent = load_recipe(other)
-    if opponent.name == recipe.name:
-        raise UsageError("an engine cannot be compared with itself", where="train.compare_with")
     runs = [
         evaluate(each.model_copy(update={"eval": section}), registry, progress=progress)
         for each in (recipe, opponent)

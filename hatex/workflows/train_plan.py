@@ -18,8 +18,10 @@ from hatex.recipe.schema import Recipe
 from hatex.recipe.train import TrainSection
 from hatex.registry import Artefact, Registry
 from hatex.registry.names import Kind
-from hatex.training.perspective import group_examples
+from hatex.training.checks import check_votes, check_weights
+from hatex.training.perspective import check_people, group_examples
 from hatex.types import Example, Progress, Split
+from hatex.workflows.train_compare import find_opponent
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -45,6 +47,8 @@ class Plan:
     resume: bool
     replace: bool
     progress: Progress
+    processes: int = 1
+    """How many train together; each draws its own dropout."""
 
     @property
     def adapters(self) -> list[str]:
@@ -77,6 +81,7 @@ def make_plan(
     resume: bool,
     replace: bool,
     progress: Progress,
+    processes: int = 1,
 ) -> Plan:
     """Read the examples and check names, order and platforms; no model is loaded.
 
@@ -84,10 +89,13 @@ def make_plan(
     """
     train = recipe.require("train")
     names = tuple(_names(train, only))
+    if compares(train, names):
+        find_opponent(recipe)
     splits: tuple[Split, ...] = ("train", "tune", "report") if train.report_posts else ("train", "tune")
     examples = read_examples(Path(train.data), splits=splits)
     prompt = load_prompt(recipe.prompt)
-    plan = Plan(recipe, train, registry, examples, prompt, names, resume, replace, progress)
+    plan = Plan(recipe, train, registry, examples, prompt, names, resume, replace, progress, processes)
+    check_weights(train, examples)
     _check_free(plan)
     _check_starts(plan)
     if plan.trains_router:
@@ -95,7 +103,15 @@ def make_plan(
 
         assert train.router is not None
         check_platforms(examples, train.router)
+        for name in recipe.adapters:
+            if name not in plan.adapters:
+                registry.find("adapter", name, base=recipe.base.name)
     return plan
+
+
+def compares(train: TrainSection, names: Sequence[str]) -> bool:
+    """Whether the trained engine is measured beside another one: only if its router is trained now."""
+    return train.compare_with is not None and ROUTER in names
 
 
 def check_machine(plan: Plan) -> None:
@@ -167,7 +183,6 @@ def build_job(plan: Plan, name: str, tokenizer: PreTrainedTokenizerBase | None, 
 
     Raises TrainingError for an empty platform, one class only, or a label that no vote touches.
     """
-    from hatex.training.checks import check_votes
     from hatex.training.job import Job
     from hatex.training.partners import draw_gates
     from hatex.training.rows import select_examples
@@ -175,7 +190,10 @@ def build_job(plan: Plan, name: str, tokenizer: PreTrainedTokenizerBase | None, 
     section, train = plan.train.adapters[name], plan.train
     chosen = select_examples(plan.examples_of(name), name, train.adapters, train.seed)
     rows = encode(plan, name, chosen, tokenizer, is_training=True)
-    check_votes(name, rows)
+    if section.perspective is not None:
+        check_people(chosen, section.perspective, name)
+    own = {e.id for e in chosen if not section.platforms or e.platform in section.platforms}
+    check_votes(name, rows, own)
     if section.partners:
         rows = draw_gates(rows, len(section.partners), section.partner_share, train.seed)
     tune = _sample(plan, name, chosen, "tune", train.tune_posts)
@@ -233,7 +251,7 @@ def _sample(plan: Plan, name: str, chosen: Sequence[Example], split: Split, coun
 
 
 # Settings that do not change a single byte of the adapter.
-_FREE = {"adapters", "router", "data", "checkpoint_every", "threads", "report_to", "report_folder"} | {
+_FREE = {"adapters", "router", "data", "checkpoint_every", "report_to", "report_folder"} | {
     "report_posts",
     "compare_with",
     "licence",
@@ -241,8 +259,12 @@ _FREE = {"adapters", "router", "data", "checkpoint_every", "threads", "report_to
 
 
 def _key(plan: Plan, job: Job, identity: str | None) -> str:
-    """Digest of all that decides the adapter's bytes, so that no checkpoint of another run is taken up."""
+    """Digest of all that decides the adapter's bytes but for its parents', so that no checkpoint of another run is
+    taken up: `with_parents` adds those.
+    """
     record = [
+        plan.recipe.base.dtype,
+        plan.processes,
         plan.train.model_dump(exclude=_FREE),
         job.section.model_dump(),
         identity,
@@ -250,3 +272,12 @@ def _key(plan: Plan, job: Job, identity: str | None) -> str:
         [(row.example_id, row.ids, row.shares, row.weight) for row in (*job.rows, *job.tune_rows)],
     ]
     return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def with_parents(job: Job, parents: Sequence[Artefact]) -> Job:
+    """The job with the weights that it starts from, or is trained beside, in its key."""
+    if not parents:
+        return job
+    weights = (parent.manifest.files["adapter_model.safetensors"] for parent in parents)
+    text = " ".join([job.key, *weights])
+    return replace(job, key=hashlib.sha256(text.encode()).hexdigest())

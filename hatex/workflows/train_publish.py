@@ -63,7 +63,8 @@ def publish_adapter(
         },
         "parents": {each.ref: each.manifest.digest for each in parents},
         "rows": report.rows,
-        "perspective": job.section.perspective,
+        "perspective": job.section.perspective
+        or next((p for each in parents if (p := each.manifest.extra.get("perspective"))), None),
         "votes_per_post": votes,
         "training_key": job.key,
     }
@@ -75,6 +76,8 @@ def publish_adapter(
         _sources(card, {e.platform for e in plan.examples if e.id in ids}),
         measured,
         _hardware(),
+        sorted({len(update.A) for update in adapter.modules.values()}),
+        sorted({round(update.scaling, 6) for update in adapter.modules.values()}),
     )
     with plan.registry.publish(
         "adapter", job.name, base=base.name, manifest_fields=fields, replace=plan.replace

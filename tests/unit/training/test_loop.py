@@ -14,6 +14,7 @@ import torch
 
 from hatex.data.prompts import load_prompt
 from hatex.errors import TrainingError
+from hatex.model.functions import rms_norm
 from hatex.model.gatedlm import GatedLM
 from hatex.recipe.train import TrainSection
 from hatex.training.checkpoint import Progressed, checkpoints, load_checkpoint, save_checkpoint
@@ -152,15 +153,41 @@ def test_a_checkpoint_of_another_recipe_is_refused(trainer_of) -> None:
 
 def test_a_loss_that_is_no_number_stops_with_step_and_examples(trainer_of) -> None:
     trainer = trainer_of()
-    poisoned = trainer.batches[2][0]
+    poisoned = trainer.batches[2][-1]
+    assert len(trainer.batches[2]) > 2
     row = trainer.job.rows[poisoned]
     rows = list(trainer.job.rows)
     rows[poisoned] = replace(row, shares=(math.nan, *row.shares[1:]))
     trainer.job = replace(trainer.job, rows=rows)
     with pytest.raises(TrainingError, match=r"loss is nan in step 3 of adapter a; examples") as caught:
         trainer.run(resume=False)
-    assert row.example_id in caught.value.message
+    assert caught.value.message.endswith(f"; examples {row.example_id}")
     assert "lr" in (caught.value.hint or "")
+
+
+def test_gradients_that_are_no_numbers_reach_no_weights(trainer_of, monkeypatch) -> None:
+    trainer = trainer_of()
+    backward = trainer._backward
+
+    def poison(step: int, indices: list[int], parts: int) -> float:
+        loss = backward(step, indices, parts)
+        if step == 1:
+            next(iter(trainer.parameters.values())).grad.fill_(math.inf)
+        return loss
+
+    monkeypatch.setattr(trainer, "_backward", poison)
+    with pytest.raises(TrainingError, match=r"the gradients' norm is inf in step 2 of adapter a"):
+        trainer.run(resume=False)
+    assert all(torch.isfinite(weights).all() for weights in trainer.parameters.values())
+
+
+def test_without_tune_rows_the_last_weights_are_kept(trainer_of) -> None:
+    trainer = trainer_of()
+    trainer.job = replace(trainer.job, tune_rows=[])
+    trained = trainer.run(resume=False)
+    assert trained.progressed.best_step is None
+    for name, weights in trained.weights.items():
+        assert torch.equal(weights, trainer.parameters[name])
 
 
 FULL_DISK = """
@@ -258,12 +285,14 @@ def test_bf16_bases_train_with_fp32_masters(trainer_of) -> None:
 
 
 def test_norms_compute_in_fp32() -> None:
-    """Root mean squares of bf16 states are taken in fp32 and rounded once."""
-    x = torch.randn(64, 576, generator=torch.Generator().manual_seed(0)).bfloat16()
+    """Root mean squares of the residual are taken in fp32; the normed state is rounded, scaled and rounded again."""
+    x = torch.randn(64, 576, generator=torch.Generator().manual_seed(0))
     weight = torch.rand(576, generator=torch.Generator().manual_seed(1)).bfloat16()
-    exact = x.float() * torch.rsqrt(x.float().pow(2).mean(-1, keepdim=True) + 1e-5)
-    ours = torch.nn.functional.rms_norm(x, weight.shape, weight, 1e-5).float()
-    assert ((ours - exact * weight.float()).abs() <= exact.abs() * weight.float() * 2**-7 + 1e-6).all()
+    exact = x.double() * torch.rsqrt(x.double().pow(2).mean(-1, keepdim=True) + 1e-5)
+    ours = rms_norm(x, weight, 1e-5)
+    assert ours.dtype == torch.bfloat16
+    scaled = exact * weight.double()
+    assert ((ours.double() - scaled).abs() <= scaled.abs() * 2**-7 + 1e-9).all()
 
 
 def test_a_partner_answers_along_and_stays_as_it_is(trainer_of, tokenizer) -> None:

@@ -45,6 +45,17 @@ def test_small_and_unknown_groups_are_refused(make_example, group: str, message:
     assert caught.value.where == "train.adapters.a.perspective"
 
 
+def test_a_platform_where_one_person_speaks_for_the_group_is_refused(
+    make_example, recipe_of, registry, tmp_path
+) -> None:
+    many = voted([make_example(i, dataset="talk", platform="wiki") for i in range(24)], 6)
+    one = voted([make_example(i) for i in range(12)], 1)
+    write_examples(tmp_path / "data" / "examples.parquet", [*many, *one])
+    section = {"perspective": "near", "platforms": ["forums"], "fully_labelled_share": 0}
+    with pytest.raises(TrainingError, match="1 annotators of group near"):
+        train(recipe_of({"near": section}, data=str(tmp_path / "data")), registry)
+
+
 def test_the_adapter_says_so_and_is_not_merged(make_example, recipe_of, registry, tmp_path) -> None:
     splits = ["train"] * 36 + ["tune"] * 12
     examples = [make_example(i, split=split) for i, split in enumerate(splits)]
@@ -58,6 +69,11 @@ def test_the_adapter_says_so_and_is_not_merged(make_example, recipe_of, registry
         "**Experimental**: learnt from annotators of group near alone"
         in (artefact.path / "README.md").read_text()
     )
+    follower = recipe_of(
+        adapters | {"next": {"init": "near", "fully_labelled_share": 0}}, data=recipe.train.data
+    )
+    train(follower, registry, only=("next",))
+    assert registry.find("adapter", "next", base="tiny").manifest.extra["perspective"] == "near"
     section = MergeSection(name="mixed", weights={"near": 1.0})
     with pytest.raises(RegistryError, match="near answers as one group of annotators"):
         merge(recipe.model_copy(update={"merge": section}), registry)

@@ -8,8 +8,8 @@ import pytest
 
 from hatex.data.prompts import PostView, load_prompt
 from hatex.errors import TrainingError
-from hatex.recipe.train import AdapterSection
-from hatex.training.checks import check_votes
+from hatex.recipe.train import AdapterSection, TrainSection
+from hatex.training.checks import check_votes, check_weights
 from hatex.training.encoding import encode_rows, guess_rows, label_tokens
 from hatex.training.rows import TrainingRow, select_examples
 from hatex.types import LABELS, Example, Rationale, Vote
@@ -59,6 +59,14 @@ def test_fully_labelled_share_is_reached_with_rows_of_other_platforms(pool) -> N
     assert len(others) / len(ids) == pytest.approx(0.25)
 
 
+def test_small_sets_give_what_they_have_and_others_what_is_missing(pool, make_example) -> None:
+    few = [make_example(i, dataset="letters", platform="mail") for i in range(3)]
+    sections = {"wiki": AdapterSection(platforms=("wiki",), rows={"talk": 30}, fully_labelled_share=0.4)}
+    ids = chosen([*pool, *few], sections, "wiki")
+    assert len(ids) == len(set(ids)) == 50
+    assert sum(i.startswith("letters") for i in ids) == 3
+
+
 def test_rows_without_a_fully_labelled_source_are_refused(pool) -> None:
     coarse = [e for e in pool if e.dataset == "talk"]
     sections = {"wiki": AdapterSection(platforms=("wiki",))}
@@ -71,6 +79,7 @@ def test_rows_without_a_fully_labelled_source_are_refused(pool) -> None:
     ("section", "message", "hint"),
     [
         (AdapterSection(platforms=("radio",)), "no training rows of platform radio", "forums, wiki"),
+        (AdapterSection(platforms=("wiki", "wkii")), "no training rows of platform wkii", "forums, wiki"),
         (AdapterSection(rows={"letters": 5}), "no training rows of data set letters", "boards, talk"),
     ],
 )
@@ -90,11 +99,32 @@ def test_one_class_and_untouched_labels_are_refused() -> None:
         return tuple(by_set.get(key, 0.0) for key in order)
 
     with pytest.raises(TrainingError, match="says offensive or hate, so there is nothing to tell apart"):
-        check_votes("a", rows_of([shares(oh=1.0), shares(oh=0.5, noh=0.5)]))
+        check_votes("a", rows_of([shares(oh=1.0), shares(oh=0.5, noh=0.5)]), {"0", "1"})
+    with pytest.raises(TrainingError, match="on its own posts says hate"):
+        check_votes("a", rows_of([shares(h=1.0), shares(n=1.0), shares(o=1.0)]), {"0"})
     with pytest.raises(TrainingError, match="touches hate") as caught:
-        check_votes("a", rows_of([shares(n=1.0), shares(o=1.0)]))
+        check_votes("a", rows_of([shares(n=1.0), shares(o=1.0)]), {"0", "1"})
     assert "offensive|hate" in (caught.value.hint or "")
-    check_votes("a", rows_of([shares(n=1.0), shares(oh=1.0)]))
+    check_votes("a", rows_of([shares(n=1.0), shares(oh=1.0)]), {"0", "1"})
+
+
+def test_weights_of_sets_that_are_not_there_are_refused(make_example) -> None:
+    examples = [make_example(i) for i in range(6)]
+
+    def check(**settings: object) -> None:
+        check_weights(TrainSection.model_validate({"data": "d", "adapters": {"a": {}}, **settings}), examples)
+
+    check(priors={"boards": {"hate": 0.4}}, adapters={"a": {"dataset_weights": {"boards": 2.0}}})
+    with pytest.raises(TrainingError, match="no training rows of data set borads"):
+        check(priors={"borads": {"hate": 0.4}})
+    with pytest.raises(TrainingError, match="no training rows of data set borads"):
+        check(adapters={"a": {"dataset_weights": {"borads": 2.0}}})
+    with pytest.raises(TrainingError, match=r"no vote on boards says neutral\|offensive"):
+        check(priors={"boards": {"neutral|offensive": 0.4}})
+    with pytest.raises(ValueError, match="greater than 0"):
+        check(adapters={"a": {"dataset_weights": {"boards": 0}}})
+    with pytest.raises(ValueError, match="no adapter can be called router"):
+        check(adapters={"router": {}})
 
 
 def encode(examples: list[Example], tokenizer, prompt=COMPACT, **options):

@@ -146,6 +146,42 @@ def test_resume_skips_what_is_finished_and_nothing_else(recipe_of, registry) -> 
     assert weights_of(registry, "forums") != before
 
 
+def never(*_: object, **__: object) -> None:
+    raise AssertionError("a step was made")
+
+
+def test_resuming_looks_at_all_that_is_there_before_the_first_step(
+    recipe_of, registry, ground, tmp_path, monkeypatch
+) -> None:
+    other = recipe_of({"wiki": WIKI | {"init": None}, "forums": FORUMS}, seed=5)
+    train(other, registry, only=("wiki",))
+    recipe = recipe_of({"forums": FORUMS, "wiki": WIKI | {"init": None}}, router=ROUTER)
+    with monkeypatch.context() as patched:
+        patched.setattr("hatex.training.loop.AdapterTrainer.run", never)
+        with pytest.raises(RegistryError, match="adapter wiki exists already, from another recipe"):
+            train(recipe, registry, resume=True)
+    interrupted = Registry(tmp_path / "interrupted", ground.home)
+    with monkeypatch.context() as patched:
+        patched.setattr("hatex.workflows.train.publish_adapter", never)
+        with pytest.raises(AssertionError):
+            train(other, interrupted, only=("wiki",))
+        patched.setattr("hatex.training.loop.AdapterTrainer.run", never)
+        with pytest.raises(TrainingError, match="the checkpoint belongs to another recipe"):
+            train(recipe, interrupted, resume=True)
+
+
+def test_replacing_goes_on_after_an_interruption(recipe_of, registry, monkeypatch) -> None:
+    recipe = recipe_of({"forums": FORUMS, "wiki": WIKI}, router=ROUTER, seed=5)
+    train(recipe_of({"forums": FORUMS, "wiki": WIKI}, router=ROUTER), registry)
+    train(recipe, registry, only=("forums",), replace=True)
+    first = registry.find("adapter", "forums", base="tiny").manifest.digest
+    train(recipe, registry, replace=True, resume=True)
+    assert registry.find("adapter", "forums", base="tiny").manifest.digest == first
+    monkeypatch.setattr("hatex.training.loop.AdapterTrainer.run", never)
+    again = train(recipe, registry, replace=True, resume=True)
+    assert [each.name for each in again.adapters] == ["forums", "wiki"]
+
+
 def rewrite(prepared: Path, target: Path, change) -> str:
     from hatex.data.examples import read_examples
 
@@ -168,14 +204,23 @@ def rewrite(prepared: Path, target: Path, change) -> str:
         ({"a": FORUMS}, {"optimizer": "paged_adamw_8bit"}, "needs CUDA", "auto"),
         ({"a": FORUMS}, {"report_to": ["wandb"]}, "wandb is not installed", "hatex[wandb]"),
         ({"a": FORUMS}, {"lora": {"modules": ["qq_proj"]}}, "no linear layer qq_proj", "q_proj"),
+        (
+            {"a": FORUMS},
+            {"priors": {"radio": {"hate": 0.4}}},
+            "no training rows of data set radio",
+            "boards, talk",
+        ),
+        (
+            {"forums": FORUMS, "wiki": WIKI},
+            {"router": ROUTER, "compare_with": "starter"},
+            "eval",
+            "",
+        ),
     ],
 )
 def test_refused_before_the_first_step(
     recipe_of, registry, monkeypatch, adapters, settings, message, hint
 ) -> None:
-    def never(*_: object) -> None:
-        raise AssertionError("a step was made")
-
     monkeypatch.setattr("hatex.training.loop.AdapterTrainer.run", never)
     with pytest.raises(HatexError, match=message) as caught:
         train(recipe_of(adapters, **settings), registry)
@@ -204,6 +249,16 @@ def test_the_base_of_a_checkpoint_may_not_change(recipe_of, registry) -> None:
     plan = make_plan(recipe_of(), registry, (), resume=False, replace=False, progress=NO_PROGRESS)
     keys = {build_job(plan, "forums", None, identity).key for identity in ("one", "one", "two")}
     assert len(keys) == 2
+    other = plan.recipe.model_copy(update={"base": plan.recipe.base.model_copy(update={"dtype": "bfloat16"})})
+    for changed in (replace(plan, recipe=other), replace(plan, processes=2)):
+        assert build_job(changed, "forums", None, "one").key not in keys
+
+
+def test_an_engine_without_all_its_adapters_is_refused(recipe_of, registry, monkeypatch) -> None:
+    monkeypatch.setattr("hatex.training.loop.AdapterTrainer.run", never)
+    recipe = recipe_of({"forums": FORUMS, "wiki": WIKI}, router=ROUTER)
+    with pytest.raises(RegistryError, match="nobody"):
+        train(recipe.model_copy(update={"adapters": ("forums", "wiki", "nobody")}), registry)
 
 
 def test_losses_reach_tensorboard(recipe_of, registry, tmp_path) -> None:
