@@ -11,7 +11,7 @@ from hatex.engine.engine import Engine
 from hatex.errors import RegistryError, UsageError
 from hatex.explanation.protocol import ExplainOptions
 from hatex.model.base import compute_dtype, ensure_base, ensure_encoder
-from hatex.model.policy import choose_compute
+from hatex.model.policy import choose_compute, compute_device
 from hatex.routing.calibration import Calibration
 from hatex.routing.strategies import check_strategy
 from hatex.types import NO_PROGRESS, Policy, Progress
@@ -36,7 +36,7 @@ def load_engine(recipe: Recipe, registry: Registry, *, progress: Progress = NO_P
     router = Router.load(artefact.path, artefact.manifest.extra["adapters"])
     found = registry.check(ensure_encoder(recipe.encoder, registry, progress=progress))
     _check_encoder(artefact, found)
-    encoder = Encoder.load(found.path, recipe.encoder.name, recipe.encoder.max_tokens)
+    encoder = Encoder.load(found.path, recipe.encoder.name, recipe.encoder.max_tokens, recipe.base.device)
     calibration = Calibration.from_record(load_calibration(artefact.path), recipe.adapters)
     engine = assemble(
         recipe, registry, encoder=encoder, router=router, calibration=calibration, progress=progress
@@ -81,8 +81,10 @@ def assemble(
     for artefact in adapters:
         check_adapter_fits(base.manifest, artefact.manifest)
     with progress.task("Loading the engine"):
-        dtype = compute_dtype(recipe.base.dtype)
-        lm = GatedLM.load(base.path, choose_compute(recipe.base.compute, base.path, dtype), dtype)
+        device = compute_device(recipe.base.device)
+        dtype = compute_dtype(recipe.base.dtype, device)
+        compute = choose_compute(recipe.base.compute, base.path, dtype, device)
+        lm = GatedLM.load(base.path, compute, dtype, device=device)
         lm.attach([load_adapter(artefact) for artefact in adapters])
         if recipe.route.compile:
             lm.compile()

@@ -29,13 +29,13 @@ def integrated_gradients(
     take nearly the whole path in its first step.) `labels` are the label tokens, gates (adapters,); the integral is
     a midpoint sum of `steps` points, computed in batches of at most `max_tokens` tokens.
     """
-    tokens = torch.tensor(ids)
+    tokens = torch.tensor(ids, device=lm.device)
     embed = lm.model.get_input_embeddings()
     start = tokens.clone()
     start[post.start : post.stop] = filler
     with torch.no_grad():
         origin, goal = embed(start).float(), embed(tokens).float()
-    points = (torch.arange(steps) + 0.5) / steps
+    points = (torch.arange(steps, device=lm.device) + 0.5) / steps
     total = torch.zeros_like(goal)
     # One point at a time still keeps what every block computed for its backward pass: the batch bounds memory.
     for part in torch.split(points, max(1, max_tokens // len(ids))):
@@ -45,7 +45,7 @@ def integrated_gradients(
             (gradient,) = torch.autograd.grad(chosen.sum(), path)
         total += gradient.float().sum(0)
     attributed: Tensor = (total / steps * (goal - origin)).sum(-1)
-    return attributed[post.start : post.stop]
+    return attributed[post.start : post.stop].cpu()
 
 
 def label_probabilities(
@@ -53,7 +53,7 @@ def label_probabilities(
 ) -> Tensor:
     """P(label) behind each row of input embeddings (rows, tokens, width) of the prompt `ids`, shape (rows, labels)."""
     rows = len(embedded)
-    lm.gates.set(gates.to(lm.dtype).expand(rows, -1))
+    lm.set_gates(gates.expand(rows, -1))
     # The embedding layer's output is replaced, so that the same forward serves every architecture.
     handle = lm.model.get_input_embeddings().register_forward_hook(lambda *_: embedded)
     try:

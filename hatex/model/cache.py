@@ -46,8 +46,10 @@ class PromptCache:
 
         Raises ModelError for padded rows where the base needs equal lengths (`each_batch` makes such batches).
         """
-        rows = torch.arange(ids.shape[0])
-        valid = torch.arange(ids.shape[1])[None, :] < lengths[:, None]
+        ids, lengths = ids.to(lm.device), lengths.to(lm.device)
+        gates = None if gates is None else gates.to(lm.device)
+        rows = torch.arange(ids.shape[0], device=lm.device)
+        valid = torch.arange(ids.shape[1], device=lm.device)[None, :] < lengths[:, None]
         if lm.needs_equal_lengths and not valid.all():
             raise ModelError("this base cannot go on behind padded rows")
         with lm.lock:
@@ -64,9 +66,9 @@ class PromptCache:
 
     def extend(self, ids: Tensor) -> Tensor:
         """Read the same number of further tokens in every row, ids (rows, new); returns hidden (rows, new, width)."""
-        new = ids.shape[1]
-        positions = self.lengths[:, None] + torch.arange(new)[None, :]
-        self.valid = torch.cat((self.valid, torch.ones(len(ids), new, dtype=torch.bool)), 1)
+        ids, new = ids.to(self.lm.device), ids.shape[1]
+        positions = self.lengths[:, None] + torch.arange(new, device=ids.device)[None, :]
+        self.valid = torch.cat((self.valid, self.valid.new_ones(len(ids), new)), 1)
         with self.lm.lock:
             self.lm.set_gates(self.gates, reference=self.reference)
             if self.lm.decoder is not None:
@@ -86,7 +88,7 @@ class PromptCache:
 
     def select(self, rows: Sequence[int], room: int = HEADROOM) -> PromptCache:
         """The cache of some rows, in that order; a row named twice is forked. `room` tokens are to follow at once."""
-        index = torch.tensor(rows, dtype=torch.long)
+        index = torch.tensor(rows, dtype=torch.long, device=self.lm.device)
         if isinstance(self.layers, list):
             layers: list[LayerCache] | DynamicCache = [layer.select(index, room) for layer in self.layers]
         else:
@@ -106,5 +108,6 @@ class PromptCache:
     def _mask(self, new: int) -> Tensor:
         """True where a new token may look, shape (rows, 1, new, tokens): real earlier tokens and itself."""
         total = self.valid.shape[1]
-        order = torch.arange(total)[None, :] <= (total - new + torch.arange(new))[:, None]
+        places = torch.arange(total, device=self.valid.device)
+        order = places[None, :] <= places[total - new :, None]
         return (order[None] & self.valid[:, None, :])[:, None]

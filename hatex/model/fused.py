@@ -55,8 +55,9 @@ class FusedLinear(nn.Module):
         if sum(ranks) or plain.shape != self.weight.shape:
             self.weight = torch.cat([plain, plain.new_zeros(len(plain), sum(ranks))], 1)
         self.A = plain.new_empty(sum(ranks), self.in_features)
-        self.owner = torch.cat([torch.empty(0, dtype=torch.int64), *(stack.owner for stack in self.stacks)])
-        self.scaling = torch.cat([torch.empty(0), *(stack.scaling for stack in self.stacks)])
+        none = torch.empty(0, device=plain.device)
+        self.owner = torch.cat([none.long(), *(stack.owner for stack in self.stacks)])
+        self.scaling = torch.cat([none, *(stack.scaling for stack in self.stacks)])
         for base, at in zip(self._bases, rows, strict=True):
             base.weight = self.weight[at, : self.in_features]
         self._copy_factors()

@@ -132,8 +132,8 @@ class LoraStack(nn.Module):
         ranks = torch.tensor([p.A.shape[0] for p in parts])
         owner = torch.repeat_interleave(torch.tensor([p.adapter for p in parts]), ranks)
         scaling = torch.repeat_interleave(torch.tensor([p.scaling for p in parts]), ranks)
-        self.register_buffer("owner", owner, persistent=False)
-        self.register_buffer("scaling", scaling, persistent=False)
+        self.register_buffer("owner", owner.to(self.A.device), persistent=False)
+        self.register_buffer("scaling", scaling.to(self.A.device), persistent=False)
 
     @property
     def first_rank(self) -> int:
@@ -144,10 +144,10 @@ class LoraStack(nn.Module):
         """Give the factors of all adapters but the first no gradient."""
         rank = self.first_rank
         self.A.register_hook(  # type: ignore[no-untyped-call]
-            lambda grad: grad.index_fill(0, torch.arange(rank, len(grad)), 0)
+            lambda grad: torch.cat([grad[:rank], torch.zeros_like(grad[rank:])])
         )
         self.B.register_hook(  # type: ignore[no-untyped-call]
-            lambda grad: grad.index_fill(1, torch.arange(rank, grad.shape[1]), 0)
+            lambda grad: torch.cat([grad[:, :rank], torch.zeros_like(grad[:, rank:])], 1)
         )
 
     def dropped(self, x: Tensor) -> Tensor:
@@ -176,10 +176,12 @@ class LoraStack(nn.Module):
 class GatedLinear(nn.Module):
     """A frozen linear layer plus the blend of its adapters. Input (rows, tokens, in), output (rows, tokens, out)."""
 
+    bias: Tensor | None
+
     def __init__(self, base: ResidentWeight | Nf4Weight, bias: Tensor | None, gates: GateState) -> None:
         super().__init__()
         self.base = base
-        self.bias = bias
+        self.register_buffer("bias", bias, persistent=False)
         self.gates = gates
         self.stack: LoraStack | None = None
 

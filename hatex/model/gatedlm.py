@@ -20,7 +20,7 @@ from hatex.model.gated import GatedLinear, GateState, LoraPart, LoraStack
 from hatex.model.llama import FAST_TYPES, LlamaDecoder, is_supported
 from hatex.model.loading import load_gated
 from hatex.model.policy import measured_packed_rows
-from hatex.model.weights import Compute, Nf4Weight
+from hatex.model.weights import CPU, Compute, Nf4Weight
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -46,14 +46,22 @@ class GatedLM(nn.Module):
         self.decoder = LlamaDecoder(model) if fast and is_supported(model) else None
 
     @classmethod
-    def load(cls, folder: Path, compute: Compute, dtype: torch.dtype, *, fast: bool = True) -> GatedLM:
-        """Load the base in `folder`; `fast=False` keeps to transformers' own forward.
+    def load(
+        cls,
+        folder: Path,
+        compute: Compute,
+        dtype: torch.dtype,
+        *,
+        device: torch.device = CPU,
+        fast: bool = True,
+    ) -> GatedLM:
+        """Load the base in `folder` to `device`; `fast=False` keeps to transformers' own forward.
 
         Raises ModelError for missing or misshapen weights, or an output head that is more than a matrix.
         """
         configure_memory()
         gates = GateState()
-        lm = cls(load_gated(folder, compute, dtype, gates), gates, fast=fast)
+        lm = cls(load_gated(folder, compute, dtype, gates, device), gates, fast=fast)
         if compute == "mixed":
             lm._set_crossover()
         if lm.model.config.model_type not in FAST_TYPES:
@@ -71,6 +79,11 @@ class GatedLM(nn.Module):
                 hint="set route.compile: false, or base.compute: resident",
             )
         self.decoder.compile()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes; inputs are taken there, and hidden states and logits stay there."""
+        return self.vocabulary.device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -107,7 +120,8 @@ class GatedLM(nn.Module):
         for index, adapter in enumerate(adapters):
             for path, update in adapter.modules.items():
                 _check_fit(adapter.name, path, update.A, update.B, layers)
-                parts[path].append(LoraPart(index, update.A.to(dtype), update.B.to(dtype), update.scaling))
+                A, B = update.A.to(self.device, dtype), update.B.to(self.device, dtype)
+                parts[path].append(LoraPart(index, A, B, update.scaling))
         for path, layer in layers.items():
             stack = parts[path]
             layer.stack = LoraStack(stack, trainable=trainable, dropout=dropout) if stack else None
@@ -136,9 +150,10 @@ class GatedLM(nn.Module):
         """
         with self.lock:
             self.set_gates(gates, reference=reference)
+            last = lengths.to(self.device) - 1
             if self.decoder is not None:
-                return cast(Tensor, self.decoder(ids, last=lengths - 1)[:, 0])
-            return self.hidden(ids)[torch.arange(ids.shape[0]), lengths - 1]
+                return cast(Tensor, self.decoder(ids.to(self.device), last=last)[:, 0])
+            return self.hidden(ids)[torch.arange(len(ids), device=self.device), last]
 
     @property
     def needs_equal_lengths(self) -> bool:
@@ -156,10 +171,11 @@ class GatedLM(nn.Module):
         """Blend with `gates`, shape (rows, adapters), from now on; None runs the bare base."""
         if gates is not None and gates.shape[1] != len(self.adapters):
             raise ModelError(f"{gates.shape[1]} gate weights a post for {len(self.adapters)} adapters")
-        self.gates.set(None if gates is None else gates.to(self.dtype), reference=reference)
+        self.gates.set(None if gates is None else gates.to(self.device, self.dtype), reference=reference)
 
     def hidden(self, ids: Tensor) -> Tensor:
         """Final hidden states under the gates that are set, shape (rows, tokens, width)."""
+        ids = ids.to(self.device)
         # Causal models padded on the right need no mask: nothing real looks at padding.
         return self.decoder(ids) if self.decoder is not None else self.run_base(ids, use_cache=False)
 
@@ -174,7 +190,7 @@ class GatedLM(nn.Module):
         largest = max(weights, key=lambda w: w.out_features * w.in_features, default=None)
         if largest is not None:
             rows = measured_packed_rows(
-                largest.out_features, largest.in_features, self.dtype, largest.state.blocksize
+                largest.out_features, largest.in_features, self.dtype, largest.state.blocksize, self.device
             )
             for weight in weights:
                 weight.packed_rows = rows
@@ -182,7 +198,7 @@ class GatedLM(nn.Module):
     @torch.no_grad()
     def _check_head(self) -> None:
         """Biases, scales and soft caps behind the head would be left out: such bases are refused."""
-        ids = torch.tensor([[1, 2]])
+        ids = torch.tensor([[1, 2]], device=self.device)
         self.set_gates(None)
         expected = self.model(input_ids=ids, use_cache=False).logits.float()
         if not torch.allclose(

@@ -60,7 +60,7 @@ def _decode(
 ) -> None:
     generators = {row: torch.Generator().manual_seed(sampling.seed * 1_000_003 + row) for row in rows}
     for _ in range(max_new_tokens):
-        logits = constraint.mask(lm.logits(cache.hidden), rows)
+        logits = constraint.mask(lm.logits(cache.hidden).cpu(), rows)
         tokens = [choose(logits[i], sampling, generators[row]) for i, row in enumerate(rows)]
         going = [i for i, row in enumerate(rows) if not constraint.accept(row, tokens[i])]
         if not going:

@@ -102,9 +102,9 @@ class LlamaBlock(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)
         if last is not None:
-            index = torch.arange(rows)
+            index = torch.arange(rows, device=x.device)
             x, q = with_spare_rows(x[index * tokens + last], qkv.dtype), q[index, :, last].unsqueeze(2)
-            mask = (torch.arange(k.shape[2])[None, :] <= last[:, None])[:, None, None, :]
+            mask = (torch.arange(k.shape[2], device=x.device)[None, :] <= last[:, None])[:, None, None, :]
             tokens = 1
         attended = functions.join_heads(self._attend(q, k, v, mask), len(x), self.out.room)
         x = self.out.add_to(x, attended, tokens, ops.add)
@@ -167,7 +167,7 @@ class LlamaDecoder(nn.Module):
         # The sum over blocks stays in float32: rounded to bf16 it would tell which batch a post was in.
         x = with_spare_rows(embedded.flatten(0, 1).float(), embedded.dtype)
         if positions is None:
-            positions = torch.arange(tokens).unsqueeze(0)
+            positions = torch.arange(tokens, device=ids.device).unsqueeze(0)
         cos, sin = (t.unsqueeze(2) for t in self.rotary(embedded, positions))
         first, second = sin.chunk(2, -1)
         rotary = cos, torch.cat([-first, second], -1)

@@ -85,8 +85,10 @@ def model_names(model: PreTrainedModel) -> Callable[[str], str]:
     return rename
 
 
-def load_gated(folder: Path, compute: Compute, dtype: torch.dtype, gates: GateState) -> PreTrainedModel:
-    """Load a base (packed NF4 or plain weights) with a `GatedLinear` in place of every linear layer.
+def load_gated(
+    folder: Path, compute: Compute, dtype: torch.dtype, gates: GateState, device: torch.device
+) -> PreTrainedModel:
+    """Load a base (packed NF4 or plain weights) to `device`, with a `GatedLinear` in place of every linear layer.
 
     Raises ModelError where a weight is missing or of the wrong shape.
     """
@@ -98,13 +100,16 @@ def load_gated(folder: Path, compute: Compute, dtype: torch.dtype, gates: GateSt
         name = rename(stored)
         path, part = _split(name, gated)
         if path is None:
-            _set(model, name, tensor.to(dtype) if tensor.is_floating_point() else tensor)
+            _set(model, name, tensor.to(dtype) if tensor.is_floating_point() else tensor, device)
         else:
             pending[path][part] = tensor
     for path in sorted(pending):
         # Popped, so that the packed bytes of a layer are freed as soon as its values are resident.
-        _replace(model, path, pending.pop(path), compute, dtype, gates)
+        _replace(model, path, pending.pop(path), compute, dtype, gates, device)
     model.tie_weights()
+    for buffer in model.buffers():
+        # What no file holds, such as the frequencies of rotations, was computed on the processor.
+        buffer.data = buffer.data.to(device)
     missing = [name for name, p in model.named_parameters() if p.is_meta]
     if missing:
         raise ModelError(f"{len(missing)} weights are missing, first {missing[0]}", where=str(folder))
@@ -122,9 +127,9 @@ def _split(name: str, gated: set[str]) -> tuple[str | None, str]:
     return None, name
 
 
-def _set(model: PreTrainedModel, name: str, tensor: Tensor) -> None:
+def _set(model: PreTrainedModel, name: str, tensor: Tensor, device: torch.device) -> None:
     try:
-        set_module_tensor_to_device(model, name, "cpu", value=tensor)
+        set_module_tensor_to_device(model, name, device, value=tensor)
     except (ValueError, AttributeError) as error:
         raise ModelError(f"unexpected weight {name}: {error}") from error
 
@@ -136,12 +141,13 @@ def _replace(
     compute: Compute,
     dtype: torch.dtype,
     gates: GateState,
+    device: torch.device,
 ) -> None:
     linear = model.get_submodule(path)
     if "" not in tensors:
         raise ModelError(f"weight of {path} is missing")
     bias = tensors.pop("bias", None)
-    weight = build_weight(tensors, compute, dtype)
+    weight = build_weight(tensors, compute, dtype, device)
     if (weight.out_features, weight.in_features) != (linear.out_features, linear.in_features):
         raise ModelError(f"weight of {path} has the wrong shape")
-    model.set_submodule(path, GatedLinear(weight, None if bias is None else bias.to(dtype), gates))
+    model.set_submodule(path, GatedLinear(weight, None if bias is None else bias.to(device, dtype), gates))

@@ -24,22 +24,35 @@ MEASURED_WIDTH = 2048
 """Longer sides are measured at this length: the crossover moves little with it, the time to measure a lot."""
 
 
-def has_bf16_matmul() -> bool:
-    """Whether this processor multiplies bf16 matrices in hardware (AMX or AVX512-BF16).
+def compute_device(requested: str) -> torch.device:
+    """The device for `auto | cpu | cuda` on this machine; raises UsageError for CUDA that torch does not see."""
+    import torch
+
+    if requested == "cuda" and not torch.cuda.is_available():
+        raise UsageError("torch sees no CUDA device", where="base.device", hint="use `auto` or `cpu`")
+    if requested == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def has_bf16_matmul(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 matrices in hardware (AMX or AVX512-BF16; Ampere and later).
 
     Where it does not, torch emulates bf16 and float32 is several times faster.
     """
     import torch
 
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
-def compute_dtype(requested: str) -> torch.dtype:
-    """The compute dtype for `auto | float32 | bfloat16` on this machine."""
+def compute_dtype(requested: str, device: torch.device | None = None) -> torch.dtype:
+    """The compute dtype for `auto | float32 | bfloat16` on this device, by default the processor."""
     import torch
 
     if requested == "auto":
-        return torch.bfloat16 if has_bf16_matmul() else torch.float32
+        return torch.bfloat16 if has_bf16_matmul(device or torch.device("cpu")) else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[requested]
 
 
@@ -79,10 +92,14 @@ def _plain_sizes(folder: Path, packed: Container[str]) -> Iterator[int]:
                     yield prod(tensors.get_slice(name).get_shape())
 
 
-def available_bytes() -> int:
-    """Memory that can be taken without swapping, within the limit of the control group."""
+def available_bytes(device: torch.device | None = None) -> int:
+    """Memory that can be taken: a CUDA device's own, else what is free without swapping, within the control group."""
     import psutil
 
+    if device is not None and device.type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
     free = int(psutil.virtual_memory().available)
     group = Path("/sys/fs/cgroup")
     try:
@@ -94,14 +111,16 @@ def available_bytes() -> int:
     return min(free, max(0, limit - used))
 
 
-def choose_compute(requested: str, folder: Path, dtype: torch.dtype) -> Compute:
+def choose_compute(
+    requested: str, folder: Path, dtype: torch.dtype, device: torch.device | None = None
+) -> Compute:
     """What is requested; for `auto`, `resident` wherever the dequantised weights fit into free memory, else `mixed`.
 
     Resident is the fastest at every number of rows that was measured (tests/bench); `mixed` stays as small as
     `packed` and takes the faster of `packed` and `dequantize` for every number of rows.
     """
     if requested == "auto":
-        fits = resident_bytes(folder, dtype) + RESERVE_BYTES < available_bytes()
+        fits = resident_bytes(folder, dtype) + RESERVE_BYTES < available_bytes(device)
         return "resident" if fits else "mixed"
     if requested not in ("resident", "dequantize", "packed", "mixed"):
         raise UsageError(
@@ -111,7 +130,13 @@ def choose_compute(requested: str, folder: Path, dtype: torch.dtype) -> Compute:
 
 
 @lru_cache(maxsize=16)
-def measured_packed_rows(out_features: int, in_features: int, dtype: torch.dtype, block_size: int) -> int:
+def measured_packed_rows(
+    out_features: int,
+    in_features: int,
+    dtype: torch.dtype,
+    block_size: int,
+    device: torch.device | None = None,
+) -> int:
     """The most rows of `TRIED_ROWS` for which bitsandbytes' packed matmul beats unpacking by a tenth; 0 if none.
 
     Takes well under a second, once a process for each shape.
@@ -120,29 +145,34 @@ def measured_packed_rows(out_features: int, in_features: int, dtype: torch.dtype
 
     from hatex.model.weights import Nf4Weight, build_weight, packed_matmul, quantize
 
+    device = device or torch.device("cpu")
     generator = torch.Generator().manual_seed(0)
     shape = (min(out_features, MEASURED_WIDTH), min(in_features, MEASURED_WIDTH))
     values = torch.randn(shape, generator=generator).to(torch.bfloat16)
-    weight = build_weight(quantize(values, block_size), "dequantize", dtype)
+    weight = build_weight(quantize(values, block_size), "dequantize", dtype, device)
     assert isinstance(weight, Nf4Weight)
     best = 0
     with torch.inference_mode():
         for rows in TRIED_ROWS:
-            x = torch.randn(rows, shape[1], generator=generator).to(dtype)
-            packed_s = _seconds(lambda x=x: packed_matmul(x, weight.packed, weight.state))  # type: ignore[misc]
-            if packed_s > 0.9 * _seconds(lambda x=x: weight(x)):  # type: ignore[misc]
+            x = torch.randn(rows, shape[1], generator=generator).to(device, dtype)
+            packed_s = _seconds(lambda x=x: packed_matmul(x, weight.packed, weight.state), device)  # type: ignore[misc]
+            if packed_s > 0.9 * _seconds(lambda x=x: weight(x), device):  # type: ignore[misc]
                 break
             best = rows
     return best
 
 
-def _seconds(run: Callable[[], object]) -> float:
+def _seconds(run: Callable[[], object], device: torch.device) -> float:
     """Median of five runs after one to warm up."""
+    import torch
+
     run()
     taken = []
     for _ in range(5):
         started = time.perf_counter()
         run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         taken.append(time.perf_counter() - started)
     return median(taken)
 
@@ -152,16 +182,18 @@ def describe_compute(folder: Path, requested: str = "auto", dtype_name: str = "a
 
     Measures the crossover between `packed` and `dequantize` on the largest layer.
     """
-    dtype = compute_dtype(dtype_name)
+    device = compute_device("auto")
+    dtype = compute_dtype(dtype_name, device)
     packed = _packed_shapes(folder)
     stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     return {
-        "policy": choose_compute(requested, folder, dtype),
+        "policy": choose_compute(requested, folder, dtype, device),
+        "device": str(device),
         "dtype": str(dtype).removeprefix("torch."),
         "resident_bytes": resident_bytes(folder, dtype),
         "packed_bytes": stored,
-        "available_bytes": available_bytes(),
-        "packed_up_to_rows": measured_packed_rows(*max(packed.values(), key=prod), dtype, 64)
+        "available_bytes": available_bytes(device),
+        "packed_up_to_rows": measured_packed_rows(*max(packed.values(), key=prod), dtype, 64, device)
         if packed
         else 0,
     }

@@ -79,7 +79,7 @@ def score_labels(
             logits = _sequence_log_probs(
                 lm, PromptCache.prefill(lm, ids, lengths, rows, reference=reference), labels
             )
-        out[batch] = torch.log_softmax(logits, -1)
+        out[batch] = torch.log_softmax(logits, -1).cpu()
         if advance is not None:
             advance(len(batch))
     return out

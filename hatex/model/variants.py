@@ -61,7 +61,7 @@ def score_variants(
             chosen = cache.select([members[j][0] for j in group], new.shape[1])
             forked = _fork(chosen, torch.tensor([shared[j] for j in group]))
             hidden = forked.extend(new)[torch.arange(len(group)), counts - 1]
-            out[[members[j][1] for j in group]] = torch.log_softmax(hidden.float() @ head.t(), -1)
+            out[[members[j][1] for j in group]] = torch.log_softmax(hidden.float() @ head.t(), -1).cpu()
     return out
 
 
@@ -73,5 +73,6 @@ def shared_tokens(prompt: Sequence[int], variant: Sequence[int]) -> int:
 
 def _fork(cache: PromptCache, starts: Tensor) -> PromptCache:
     """The cache of each row's first `starts` tokens."""
-    kept = torch.arange(cache.valid.shape[1])[None, :] < starts[:, None]
+    starts = starts.to(cache.valid.device)
+    kept = torch.arange(cache.valid.shape[1], device=starts.device)[None, :] < starts[:, None]
     return replace(cache, valid=cache.valid & kept, lengths=starts)

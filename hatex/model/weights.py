@@ -22,6 +22,7 @@ Compute = Literal["resident", "dequantize", "packed", "mixed"]
 QUANT_STATE = "quant_state.bitsandbytes__nf4"
 NF4_PARTS = ("absmax", "quant_map", "nested_absmax", "nested_quant_map", QUANT_STATE)
 ANY_ROWS = 1 << 62
+CPU = torch.device("cpu")
 
 
 class ResidentWeight(nn.Module):
@@ -121,15 +122,15 @@ def quant_state(parts: Mapping[str, Tensor], device: torch.device) -> bnb.QuantS
 
 
 def build_weight(
-    tensors: Mapping[str, Tensor], compute: Compute, dtype: torch.dtype
+    tensors: Mapping[str, Tensor], compute: Compute, dtype: torch.dtype, device: torch.device = CPU
 ) -> ResidentWeight | Nf4Weight:
-    """The weight of one layer from its stored tensors (packed NF4, or a plain tensor under `""`).
+    """The weight of one layer on `device` from its stored tensors (packed NF4, or a plain tensor under `""`).
 
     For `mixed`, the caller sets `packed_rows` to the crossover that was measured.
     """
     if QUANT_STATE not in tensors:
-        return ResidentWeight(tensors[""].to(dtype))
-    packed = tensors[""]
-    state = quant_state({k: v for k, v in tensors.items() if k}, packed.device)
+        return ResidentWeight(tensors[""].to(device, dtype))
+    packed = tensors[""].to(device)
+    state = quant_state({k: v for k, v in tensors.items() if k}, device)
     weight = Nf4Weight(packed, state, dtype, packed_rows=ANY_ROWS if compute == "packed" else 0)
     return ResidentWeight(weight.dequantized()) if compute == "resident" else weight

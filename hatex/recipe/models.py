@@ -61,7 +61,9 @@ class BaseSection(Section):
     compute: Literal["auto", "resident", "dequantize", "packed", "mixed"] = "auto"
     """How NF4 weights are computed with (see `hatex registry show`)."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Compute dtype; `auto` takes bfloat16 where the processor has bf16 matrix instructions, else float32."""
+    """Compute dtype; `auto` takes bfloat16 where the device has bf16 matrix instructions, else float32."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where base, adapters and encoder compute; `auto` takes a CUDA device where torch sees one."""
 
 
 class EncoderSection(Section):

@@ -13,6 +13,7 @@ import numpy as np
 from hatex.data.cleaning import clean
 from hatex.errors import ModelError
 from hatex.memory import configure_memory, release_free_pages
+from hatex.model.policy import compute_device
 from hatex.types import NO_PROGRESS, Progress
 
 if TYPE_CHECKING:
@@ -36,8 +37,11 @@ class Encoder:
         self.model, self.tokenizer, self.name, self.max_tokens = model, tokenizer, name, max_tokens
 
     @classmethod
-    def load(cls, folder: Path, name: str, max_tokens: int) -> Encoder:
-        """Read an encoder folder (config, tokenizer, safetensors); raises ModelError if it is not one."""
+    def load(cls, folder: Path, name: str, max_tokens: int, device: str = "cpu") -> Encoder:
+        """Read an encoder folder (config, tokenizer, safetensors) to a device (auto | cpu | cuda).
+
+        Raises ModelError if it is not one.
+        """
         import torch
         from transformers import AutoModel, AutoTokenizer
 
@@ -47,6 +51,7 @@ class Encoder:
         except (OSError, ValueError) as error:
             raise ModelError("not an encoder folder", where=str(folder), hint="fetch it again") from error
         model = AutoModel.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
+        model = model.to(compute_device(device))
         return cls(model.eval(), AutoTokenizer.from_pretrained(folder), name, max_tokens)
 
     @property
@@ -81,9 +86,10 @@ class Encoder:
         for i, row in enumerate(rows):
             ids[i, : len(row)] = torch.tensor(row)
             mask[i, : len(row)] = 1
+        ids, mask = ids.to(self.model.device), mask.to(self.model.device)
         hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
         mean = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        return F.normalize(mean, dim=-1)
+        return F.normalize(mean, dim=-1).cpu()
 
 
 def _batches(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +30,13 @@ class Batch:
     gates: Tensor
     answer_rows: Tensor
     answer_positions: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch with its tensors on `device`."""
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
 
 def plan_batches(

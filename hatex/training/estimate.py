@@ -95,7 +95,7 @@ def _one_block(config: PretrainedConfig, dtype: torch.dtype) -> GatedLM:
 
 def _step(lm: GatedLM, ids: torch.Tensor) -> float:
     started = time.perf_counter()
-    lm.gates.set(torch.ones(len(ids), 1, dtype=lm.dtype))
+    lm.set_gates(torch.ones(len(ids), 1))
     lm.hidden(ids).float().pow(2).mean().backward()  # type: ignore[no-untyped-call]
     return time.perf_counter() - started
 
@@ -112,7 +112,7 @@ def _kept_bytes(lm: GatedLM, ids: torch.Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        lm.gates.set(torch.ones(len(ids), 1, dtype=lm.dtype))
+        lm.set_gates(torch.ones(len(ids), 1))
         hidden = lm.hidden(ids)
     del hidden
     return sum(kept.values())

@@ -107,9 +107,10 @@ class AdapterTrainer:
         The gradient's unit is the mean weight of a batch, not that of this one: batches of long rows hold fewer of
         them, and rows with an answer are long, so that harmful posts would count for more than neutral ones.
         """
-        loss, lost = torch.zeros(()), torch.zeros(len(indices))
+        device = self.lm.device
+        loss, lost = torch.zeros((), device=device), torch.zeros(len(indices), device=device)
         if mine := self.team.share(indices):
-            batch = collate([self.job.rows[i] for i in mine], self.job.pad)
+            batch = collate([self.job.rows[i] for i in mine], self.job.pad).to(device)
             losses, _ = batch_loss(self.lm, batch, self.head, self.job.train.explanation_weight)
             loss = (losses * batch.weights).sum()
             lost[self.team.rank :: self.team.size] = (~torch.isfinite(losses.detach())).float()
@@ -167,10 +168,10 @@ class AdapterTrainer:
 def tune_loss(lm: GatedLM, job: Job, head: Tensor, team: Team | None = None) -> float:
     """Weighted mean of the vote loss over the tune rows, of which there is one at least."""
     team = team or Team()
-    total = torch.zeros((), dtype=torch.float64)
+    total = torch.zeros((), dtype=torch.float64, device=lm.device)
     batches = plan_batches([len(r.ids) for r in job.tune_rows], 2 * job.train.batch_tokens, Random(0))
     for indices in team.share(batches):
-        batch = collate([job.tune_rows[i] for i in indices], job.pad)
+        batch = collate([job.tune_rows[i] for i in indices], job.pad).to(lm.device)
         losses, _ = batch_loss(lm, batch, head, 0.0)
         total += (losses * batch.weights).sum().item()
     return team.sum(total).item() / sum(row.weight for row in job.tune_rows)

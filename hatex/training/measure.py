@@ -25,11 +25,11 @@ def measure_rows(lm: GatedLM, rows: Sequence[TrainingRow], job: Job, head: Tenso
     """`posts`, mean `vote_loss`, and `accuracy`: how often the likeliest label lies in a set with most votes."""
     loss, right = 0.0, 0
     for indices in plan_batches([len(row.ids) for row in rows], 2 * job.train.batch_tokens, Random(0)):
-        batch = collate([rows[i] for i in indices], job.pad)
+        batch = collate([rows[i] for i in indices], job.pad).to(lm.device)
         losses, logits = batch_loss(lm, batch, head, 0.0)
         loss += losses.sum().item()
         top = batch.shares == batch.shares.amax(1, keepdim=True)
-        agrees = SET_MEMBERS[:, logits.argmax(1)].T & top
+        agrees = SET_MEMBERS.to(lm.device)[:, logits.argmax(1)].T & top
         right += int(agrees.any(1).sum())
     count = max(1, len(rows))
     return {"posts": len(rows), "vote_loss": round(loss / count, 4), "accuracy": round(right / count, 4)}

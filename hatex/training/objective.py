@@ -33,9 +33,9 @@ def batch_loss(lm: GatedLM, batch: Batch, head: Tensor, answer_weight: float) ->
     if answer_weight == 0 or len(batch.answer_rows) == 0:
         logits = lm.last_hidden(batch.ids, batch.label_at + 1, gates) @ head.t()
         return vote_loss(logits, batch.shares), logits
-    lm.gates.set(gates.to(lm.dtype))
+    lm.set_gates(gates)
     hidden = lm.hidden(batch.ids)
-    logits = hidden[torch.arange(len(hidden)), batch.label_at] @ head.t()
+    logits = hidden[torch.arange(len(hidden), device=hidden.device), batch.label_at] @ head.t()
     # The token at a position is predicted by the hidden state before it.
     before = hidden[batch.answer_rows, batch.answer_positions - 1]
     targets = batch.ids[batch.answer_rows, batch.answer_positions]

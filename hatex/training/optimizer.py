@@ -26,7 +26,7 @@ def check_optimizer(name: str, *, on_cuda: bool) -> None:
     """Raise TrainingError for an optimizer that this device does not have."""
     if name not in ("auto", "adamw") and not on_cuda:
         raise TrainingError(
-            f"optimizer {name} needs CUDA, and training runs on the CPU",
+            f"optimizer {name} needs CUDA, and base.device is the CPU here",
             where="train.optimizer",
             hint="use `auto`, which takes paged_adamw_32bit on CUDA and adamw elsewhere",
         )

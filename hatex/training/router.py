@@ -59,7 +59,7 @@ def train_router(
     section, seed = recipe.train.router, recipe.train.seed
     started = time.monotonic()
     artefact = ensure_encoder(recipe.encoder, registry, progress=progress)
-    encoder = Encoder.load(artefact.path, recipe.encoder.name, recipe.encoder.max_tokens)
+    encoder = Encoder.load(artefact.path, recipe.encoder.name, recipe.encoder.max_tokens, recipe.base.device)
     fitted, record = fit_router(encoder, section, examples, seed, progress)
     if section.refine is not None:
         engine = assemble(recipe, registry, encoder=encoder, router=fitted, progress=progress)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, nn
 
+from hatex.model.policy import compute_device
+
 if TYPE_CHECKING:
     from accelerate import PartialState
 
@@ -82,10 +84,13 @@ class Team:
                 self.wait()
 
 
-def join_team() -> Team:
-    """The team of this process: alone, unless `accelerate launch` started several."""
+def join_team(device: str) -> Team:
+    """The team of this process: alone, unless `accelerate launch` started several.
+
+    On CUDA (`device`: auto | cpu | cuda, as a recipe has it) every process takes the device that accelerate gives it.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Team()
     from accelerate import PartialState
 
-    return Team(PartialState(cpu=True))
+    return Team(PartialState(cpu=compute_device(device).type == "cpu"))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatex.errors import RegistryError
 from hatex.model.base import compute_dtype, ensure_base
+from hatex.model.policy import compute_device
 from hatex.recipe.schema import Recipe
 from hatex.registry import Artefact, Registry
 from hatex.types import NO_PROGRESS, Progress
@@ -68,7 +69,7 @@ def train(
     """
     from hatex.training.team import join_team
 
-    team = join_team()
+    team = join_team(recipe.base.device)
     progress = progress if team.is_main else NO_PROGRESS
     if not dry_run:
         with team.main_first():
@@ -111,7 +112,9 @@ def _load(plan: Plan, team: Team) -> _Ground:
     label_ids = label_tokens(plan.prompt, tokenizer)
     with plan.progress.task("Loading the base"):
         # Trained on resident values: bitsandbytes' packed CPU kernels have no right gradient after an eval pass.
-        lm = GatedLM.load(base.path, "resident", compute_dtype(plan.recipe.base.dtype))
+        device = compute_device(plan.recipe.base.device)
+        dtype = compute_dtype(plan.recipe.base.dtype, device)
+        lm = GatedLM.load(base.path, "resident", dtype, device=device)
     return _Ground(base, lm, tokenizer, label_ids, team)
 
 

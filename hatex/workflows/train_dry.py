@@ -69,9 +69,11 @@ def _look_at_base(plan: Plan) -> tuple[PreTrainedTokenizerBase | None, Pretraine
 
 
 def _estimate(plan: Plan, config: PretrainedConfig, jobs: list[Job]) -> Estimate:
-    from hatex.model.base import compute_dtype
+    from hatex.model.policy import compute_device, compute_dtype
     from hatex.training.estimate import estimate
 
     longest = max(len(row.ids) for job in jobs for row in job.rows)
-    with plan.progress.task("Timing one block"):
-        return estimate(config, plan.train, compute_dtype(plan.recipe.base.dtype), longest)
+    device = compute_device(plan.recipe.base.device)
+    dtype = compute_dtype(plan.recipe.base.dtype, device)
+    with plan.progress.task("Timing one block on the processor"):
+        return estimate(config, plan.train, dtype, longest)

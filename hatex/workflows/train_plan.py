@@ -14,6 +14,7 @@ from hatex.data.examples import FILE_NAME, read_examples
 from hatex.data.groups import GROUPS
 from hatex.data.prompts import Prompt, load_prompt
 from hatex.errors import RegistryError, TrainingError
+from hatex.model.policy import compute_device
 from hatex.recipe.schema import Recipe
 from hatex.recipe.train import TrainSection
 from hatex.registry import Artefact, Registry
@@ -119,7 +120,8 @@ def check_machine(plan: Plan) -> None:
     from hatex.training.optimizer import check_optimizer
     from hatex.training.trackers import check_trackers
 
-    check_optimizer(plan.train.optimizer, on_cuda=False)
+    on_cuda = compute_device(plan.recipe.base.device).type == "cuda"
+    check_optimizer(plan.train.optimizer, on_cuda=on_cuda)
     check_trackers(plan.train.report_to)
 
 
@@ -264,6 +266,7 @@ def _key(plan: Plan, job: Job, identity: str | None) -> str:
     """
     record = [
         plan.recipe.base.dtype,
+        compute_device(plan.recipe.base.device).type,
         plan.processes,
         plan.train.model_dump(exclude=_FREE),
         job.section.model_dump(),

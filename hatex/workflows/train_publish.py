@@ -14,6 +14,7 @@ from hatex.workflows.train_plan import Plan, report_rows
 from hatex.workflows.train_report import report_of
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedTokenizerBase
 
     from hatex.model.gatedlm import GatedLM
@@ -75,7 +76,7 @@ def publish_adapter(
         votes,
         _sources(card, {e.platform for e in plan.examples if e.id in ids}),
         measured,
-        _hardware(),
+        _hardware(lm.device),
         sorted({len(update.A) for update in adapter.modules.values()}),
         sorted({round(update.scaling, 6) for update in adapter.modules.values()}),
     )
@@ -105,9 +106,11 @@ def _sources(card: Path, platforms: set[str]) -> list[dict[str, str]]:
     ]
 
 
-def _hardware() -> str:
+def _hardware(device: torch.device) -> str:
     import torch
 
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     return f"{threads} CPU thread{'s' if threads > 1 else ''}"
 
