@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from hatex.explanation.explain import Explainer
     from hatex.explanation.protocol import TokenConstraint
     from hatex.model.gatedlm import GatedLM
+    from hatex.model.reading import PromptReader
     from hatex.routing.encoder import Encoder
     from hatex.routing.router import Router
 
@@ -63,6 +64,8 @@ class Engine:
     explain_options: ExplainOptions
     fallback: tuple[str, float] | None = None
     """Strategy that `blend` moves towards, and the largest gate weight below which it does."""
+    reader: PromptReader | None = None
+    """Prompts that are read once in a call that scores and explains; absent outside of one."""
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -151,6 +154,7 @@ class Engine:
         space: BlendSpace,
         calibrated: bool,
         progress: Progress,
+        reader: PromptReader | None = None,
     ) -> NDArray[np.float64]:
         if space not in SPACES:
             raise UsageError(f"unknown blend space {space}", hint=f"blend spaces: {', '.join(SPACES)}")
@@ -172,6 +176,7 @@ class Engine:
                     max_tokens=self.batch_tokens,
                     reference=space == "reference",
                     advance=advance,
+                    reader=reader,
                 )
                 .numpy()
                 .astype(float)
@@ -189,8 +194,8 @@ class Engine:
         """Label probabilities of changed posts under their own post's gates, shape (variants, labels).
 
         Variant i is a version of `texts[owners[i]]`; gates (posts, adapters); the options' blend space counts. The same
-        as `score` within bf16 noise, and in the space `delta` about twice as fast, since a variant is read only from
-        where it differs.
+        as `score` within bf16 noise, and but for the space `probability` about twice as fast, since a variant is read
+        only from where it differs.
         """
         options = options or self.explain_options
         import torch
@@ -201,16 +206,15 @@ class Engine:
             return np.zeros((0, len(LABELS)))
         rows = np.asarray(gates, float)
         changed = [prompt.ids for prompt in self._encode(variants, rows[list(owners)], options)]
-        if options.space != "delta":
+        if options.space == "probability":
             return self._score_prompts(changed, rows[list(owners)], options.space, True, NO_PROGRESS)
         log_probs = score_variants(
-            self.lm,
+            self._reader(options.space),
             [prompt.ids for prompt in self._encode(texts, rows, options)],
             changed,
             owners,
             self._label_ids,
             torch.from_numpy(rows).float(),
-            max_tokens=self.batch_tokens,
         )
         return self.calibration.apply(log_probs.numpy().astype(float), rows[list(owners)])
 
@@ -291,15 +295,28 @@ class Engine:
         prompts = self.prompt.encode(self.tokenizer, texts, self.max_tokens)
         tails = [self.tokenizer(s, add_special_tokens=False)["input_ids"] if s else [] for s in suffixes]
         generate(
-            self.lm,
-            [(*prompt.ids, *tail) for prompt, tail in zip(prompts, tails, strict=True)],
+            self._reader(options.space),
+            [prompt.ids for prompt in prompts],
+            tails,
             torch.from_numpy(np.asarray(gates)).float(),
             constraint,
             max_new_tokens=options.max_new_tokens,
-            max_tokens=self.batch_tokens,
             sampling=options.sampling,
-            reference=options.space == "reference",
         )
+
+    def _reader(self, space: BlendSpace) -> PromptReader:
+        from hatex.model.reading import PromptReader
+
+        return self.reader or PromptReader(self.lm, self.batch_tokens, reference=space == "reference")
+
+    def _reading(self, space: BlendSpace) -> Engine:
+        """The engine for the length of one call, in which every prompt is read once."""
+        if self.reader is not None:
+            return self
+        engine = replace(self, reader=self._reader(space))
+        # What was costly to build is handed on.
+        engine.__dict__["explainer"] = self.explainer.through(engine)
+        return engine
 
     @cached_property
     def explainer(self) -> Explainer:
@@ -321,7 +338,8 @@ class Engine:
             gates = self.gate(texts)
         if probabilities is None:
             probabilities = self.score(texts, gates, options.space)
-        return self.explainer.explain(texts, np.asarray(gates, np.float32), probabilities, options)
+        explainer = self._reading(options.space).explainer
+        return explainer.explain(texts, np.asarray(gates, np.float32), probabilities, options)
 
     def verdicts(
         self,
@@ -334,19 +352,53 @@ class Engine:
         progress: Progress = NO_PROGRESS,
     ) -> list[Verdict]:
         """One verdict a post, in order."""
+        explained = self.explained(
+            texts,
+            strategy,
+            space,
+            sequences=int(explain),
+            options=options,
+            progress=progress,
+        )
+        return [verdict for verdict, _ in explained]
+
+    def explained(
+        self,
+        texts: Sequence[str],
+        strategy: str = "blend",
+        space: BlendSpace = "delta",
+        *,
+        sequences: int = 1,
+        options: ExplainOptions | None = None,
+        progress: Progress = NO_PROGRESS,
+    ) -> list[tuple[Verdict, tuple[Explanation, ...]]]:
+        """One verdict a post, in order, and `sequences` explanations of each, the first of which the verdict holds."""
         if not texts:
             return []
         options = replace(options or self.explain_options, space=space)
+        engine = self._reading(space) if sequences else self
         gates = self.gate(texts, strategy)
-        encoded = self._encode(texts, gates, options)
-        probabilities = self._score_prompts([p.ids for p in encoded], gates, space, True, progress)
-        explanations: list[Explanation | None] = [None] * len(texts)
-        if explain:
-            explanations = [*self.explain(texts, gates, probabilities, options)]
+        encoded = engine._encode(texts, gates, options)
+        probabilities = self._score_prompts(
+            [p.ids for p in encoded], gates, space, True, progress, engine.reader
+        )
+        samples: list[tuple[Explanation, ...]] = [()] * len(texts)
+        if sequences:
+            rows = gates.astype(np.float32)
+            samples = engine.explainer.sample(texts, rows, probabilities, options, sequences)
         model = self.model_id(strategy, space)
         return [
-            self._verdict(
-                text, probabilities[i], gates[i], strategy, model, encoded[i].truncated, explanations[i]
+            (
+                self._verdict(
+                    text,
+                    probabilities[i],
+                    gates[i],
+                    strategy,
+                    model,
+                    encoded[i].truncated,
+                    samples[i][0] if sequences else None,
+                ),
+                samples[i],
             )
             for i, text in enumerate(texts)
         ]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +26,15 @@ Floats = NDArray[np.floating]
 class Explainer:
     """Explains through one engine; keeps the grammar's view of the tokenizer, which is costly to build."""
 
-    def __init__(self, engine: ExplainEngine) -> None:
+    def __init__(self, engine: ExplainEngine, grammar_tokenizer: Any = None) -> None:
         self.engine = engine
-        self.grammar_tokenizer = build_grammar_tokenizer(engine.tokenizer, engine.vocabulary_size)
+        self.grammar_tokenizer = grammar_tokenizer or build_grammar_tokenizer(
+            engine.tokenizer, engine.vocabulary_size
+        )
+
+    def through(self, engine: ExplainEngine) -> Explainer:
+        """The same explainer on another engine of the same base."""
+        return Explainer(engine, self.grammar_tokenizer)
 
     def explain(
         self,

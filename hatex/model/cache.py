@@ -86,6 +86,18 @@ class PromptCache:
         self.hidden = hidden[:, -1]
         return cast(Tensor, hidden)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the keys and values."""
+        if isinstance(self.layers, list):
+            return sum(layer.nbytes for layer in self.layers)
+        return sum(
+            tensor.nbytes
+            for layer in self.layers.layers
+            for tensor in (layer.keys, layer.values)
+            if tensor is not None
+        )
+
     def select(self, rows: Sequence[int], room: int = HEADROOM) -> PromptCache:
         """The cache of some rows, in that order; a row named twice is forked. `room` tokens are to follow at once."""
         index = torch.tensor(rows, dtype=torch.long, device=self.lm.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Protocol
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from hatex.model.cache import PromptCache
 from hatex.model.gatedlm import GatedLM
-from hatex.model.scoring import each_batch, pad
+from hatex.model.layercache import HEADROOM
+from hatex.model.reading import PromptReader
 from hatex.types import Sampling
 
 
@@ -28,26 +30,28 @@ class TokenConstraint(Protocol):
 
 @torch.inference_mode()
 def generate(
-    lm: GatedLM,
+    reader: PromptReader,
     prompts: Sequence[Sequence[int]],
-    gates: Tensor | None,
+    suffixes: Sequence[Sequence[int]],
+    gates: Tensor,
     constraint: TokenConstraint,
     *,
     max_new_tokens: int,
-    max_tokens: int,
     sampling: Sampling,
-    reference: bool = False,
 ) -> None:
-    """Decode behind every prompt until the constraint says it is complete, or `max_new_tokens` are out.
+    """Decode behind every prompt and its suffix until the constraint says it is complete, or `max_new_tokens` are out.
 
-    `reference` blends as the research code does. Each batch holds at most `max_tokens` prompt tokens. Every row draws
-    from a generator of its own (seed and row id), so a sample does not depend on what it is batched with.
+    Rows that go on together have prompts of one batch of the reader's, and suffixes of one length. Every row draws from
+    a generator of its own (seed and row id), so a sample does not depend on what it is batched with.
     """
-    for batch in each_batch([len(p) for p in prompts], max_tokens, equal=lm.needs_equal_lengths):
-        ids, lengths = pad([prompts[i] for i in batch])
-        rows = None if gates is None else gates[batch]
-        cache = PromptCache.prefill(lm, ids, lengths, rows, reference=reference)
-        _decode(lm, cache, list(batch), constraint, max_new_tokens, sampling)
+    for members, cache in reader.read(prompts, gates):
+        members.sort(key=lambda member: len(suffixes[member[0]]))
+        for length, group in groupby(members, key=lambda member: len(suffixes[member[0]])):
+            indices, rows = zip(*group, strict=True)
+            going = cache.select(rows, max(length, HEADROOM))
+            if length:
+                going.extend(torch.tensor([list(suffixes[i]) for i in indices]))
+            _decode(reader.lm, going, list(indices), constraint, max_new_tokens, sampling)
 
 
 def _decode(

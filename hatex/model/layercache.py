@@ -16,6 +16,10 @@ class LayerCache:
         self._buffers: Tensor | None = None
         self._tokens = 0
 
+    @property
+    def nbytes(self) -> int:
+        return 0 if self._buffers is None else self._buffers.nbytes
+
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Add new tokens; returns all keys and values so far."""
         start, self._tokens = self._tokens, self._tokens + k.shape[2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from torch import Tensor
 from hatex.memory import release_free_pages
 from hatex.model.cache import PromptCache
 from hatex.model.gatedlm import GatedLM
+
+if TYPE_CHECKING:
+    from hatex.model.reading import PromptReader
 
 
 def plan(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
@@ -59,15 +63,29 @@ def score_labels(
     max_tokens: int,
     reference: bool = False,
     advance: Callable[[float], None] | None = None,
+    reader: PromptReader | None = None,
 ) -> Tensor:
     """Log-probability of each label behind each prompt, normalised over labels, shape (posts, labels), fp32.
 
     gates (posts, adapters) or None for the bare base. A label of several tokens is scored through a fork of the
-    prompt's cache. Rows come back in the order of `prompts`; `advance` is told the posts of every batch.
+    prompt's cache. Rows come back in the order of `prompts`; `advance` is told the posts of every batch. With `reader`,
+    which has its own budget and blend, prompts are read through it and kept for what follows.
     """
     out = torch.zeros(len(prompts), len(labels))
     is_single = all(len(label) == 1 for label in labels)
     head = lm.vocabulary[[label[0] for label in labels]] if is_single else None
+    if reader is not None:
+        assert gates is not None
+        for members, cache in reader.read(prompts, gates):
+            indices, places = zip(*members, strict=True)
+            if head is not None:
+                logits = cache.hidden[list(places)].float() @ head.float().t()
+            else:
+                logits = _sequence_log_probs(lm, cache.select(places), labels)
+            out[list(indices)] = torch.log_softmax(logits, -1).cpu()
+            if advance is not None:
+                advance(len(indices))
+        return out
     equal = head is None and lm.needs_equal_lengths
     for batch in each_batch([len(p) for p in prompts], max_tokens, equal=equal):
         ids, lengths = pad([prompts[i] for i in batch])

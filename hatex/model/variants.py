@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hatex.model.cache import PromptCache
-from hatex.model.gatedlm import GatedLM
+from hatex.model.reading import PromptReader
 from hatex.model.scoring import each_batch, pad, score_labels
 
 COPIED_TOKENS: Final = 4
@@ -26,36 +26,36 @@ A suffix of one token still needs a copy of its prompt: unbounded, short suffixe
 
 @torch.inference_mode()
 def score_variants(
-    lm: GatedLM,
+    reader: PromptReader,
     prompts: Sequence[Sequence[int]],
     variants: Sequence[Sequence[int]],
     owners: Sequence[int],
     labels: Sequence[Sequence[int]],
     gates: Tensor,
-    *,
-    max_tokens: int,
 ) -> Tensor:
     """Log-probability of each label behind each variant, normalised over labels, shape (variants, labels), fp32.
 
-    `owners[i]` is the prompt that variant i belongs to; gates (prompts, adapters). Each step computes at most
-    `max_tokens` tokens. Labels of several tokens, and bases whose cache holds no padding, are scored without sharing.
+    `owners[i]` is the prompt that variant i belongs to; gates (prompts, adapters). Each step computes at most the
+    reader's `max_tokens` tokens. Labels of several tokens, and bases whose cache holds no padding, are scored without
+    sharing.
     """
+    lm, max_tokens = reader.lm, reader.max_tokens
     if lm.needs_equal_lengths or any(len(label) > 1 for label in labels):
         rows = torch.tensor(owners, dtype=torch.long)
-        return score_labels(lm, variants, labels, gates[rows], max_tokens=max_tokens)
+        return score_labels(
+            lm, variants, labels, gates[rows], max_tokens=max_tokens, reference=reader.reference
+        )
     head = lm.vocabulary[[label[0] for label in labels]].float()
     owned: list[list[int]] = [[] for _ in prompts]
     for variant, owner in enumerate(owners):
         owned[owner].append(variant)
     out = torch.zeros(len(variants), len(labels))
-    for batch in each_batch([len(prompt) for prompt in prompts], max_tokens):
-        ids, lengths = pad([prompts[i] for i in batch])
-        cache = PromptCache.prefill(lm, ids, lengths, gates[batch])
-        members = [(place, variant) for place, i in enumerate(batch) for variant in owned[i]]
-        shared = [shared_tokens(prompts[batch[place]], variants[variant]) for place, variant in members]
+    for places, cache in reader.read(prompts, gates):
+        members = [(row, variant) for i, row in places for variant in owned[i]]
+        shared = [shared_tokens(prompts[owners[variant]], variants[variant]) for _, variant in members]
         suffixes = [variants[variant][start:] for (_, variant), start in zip(members, shared, strict=True)]
         room = max((len(suffix) for suffix in suffixes), default=0)
-        at_once = max(1, COPIED_TOKENS * max_tokens // (ids.shape[1] + room))
+        at_once = max(1, COPIED_TOKENS * max_tokens // (cache.valid.shape[1] + room))
         for group in each_batch([len(suffix) for suffix in suffixes], max_tokens, at_once):
             new, counts = pad([suffixes[j] for j in group])
             chosen = cache.select([members[j][0] for j in group], new.shape[1])

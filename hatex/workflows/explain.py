@@ -88,18 +88,14 @@ def explain_batch(
     engine: Engine, recipe: Recipe, posts: Sequence[Post], request: ExplainRequest
 ) -> list[PostReport]:
     """Reports of some posts, computed together."""
-    import numpy as np
-
     if not posts:
         return []
     texts = [post.text for post in posts]
     space = request.space or recipe.route.space
     options = _options(engine, request, space)
     strategy = request.strategy or recipe.route.strategy
-    verdicts = engine.verdicts(texts, strategy=strategy, space=space, options=options)
-    gates = np.array([[v.gates[name] for name in engine.adapters] for v in verdicts], dtype=np.float32)
-    probabilities = np.array([[v.probabilities[label] for label in LABELS] for v in verdicts])
-    samples = engine.explainer.sample(texts, gates, probabilities, options, request.sequences)
+    explained = engine.explained(texts, strategy, space, sequences=request.sequences, options=options)
+    verdicts = [verdict for verdict, _ in explained]
     alone = _each_adapter_alone(engine, texts) if request.alone else [()] * len(posts)
     compared = _every_strategy(engine, texts, verdicts, options) if request.compare else [()] * len(posts)
     reports = [
@@ -107,10 +103,10 @@ def explain_batch(
             line=post.line,
             id=post.fields.get("id"),
             text=post.text,
-            verdict=replace(verdicts[i], explanation=samples[i][0]),
+            verdict=verdicts[i],
             alone=alone[i],
             compared=compared[i],
-            samples=samples[i][1:],
+            samples=explained[i][1][1:],
             date=post.fields["date"] if isinstance(post.fields.get("date"), str) else None,
         )
         for i, post in enumerate(posts)

@@ -90,6 +90,7 @@ def score(source: Path, base: Path) -> None:
 
 def generate(source: Path, base: Path) -> None:
     from hatex.model.generation import generate as decode
+    from hatex.model.reading import PromptReader
     from hatex.types import Sampling
 
     class Anything:
@@ -104,7 +105,8 @@ def generate(source: Path, base: Path) -> None:
     del source
     lm, gates = _load(base)
     prompts = [list(range(5, 21)), list(range(9, 20))]
-    decode(lm, prompts, gates, Anything(), max_new_tokens=4, max_tokens=2048, sampling=Sampling())
+    reader = PromptReader(lm, 2048)
+    decode(reader, prompts, [[], []], gates, Anything(), max_new_tokens=4, sampling=Sampling())
 
 
 STAGES = {"quantise": quantise, "score": score, "generate": generate}

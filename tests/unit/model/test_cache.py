@@ -15,7 +15,9 @@ from hatex.model.cache import PromptCache
 from hatex.model.gatedlm import GatedLM
 from hatex.model.generation import choose, generate
 from hatex.model.layercache import HEADROOM
+from hatex.model.reading import PromptReader
 from hatex.model.scoring import pad, plan, score_labels
+from hatex.model.variants import score_variants
 from hatex.types import Sampling
 
 Load = Callable[[str], GatedLM]
@@ -116,7 +118,7 @@ def test_a_base_with_a_window_goes_on_without_padding(load: Load) -> None:
         PromptCache.prefill(lm, batch.ids, batch.lengths, batch.gates)
     scores = score_labels(lm, prompts, labels, batch.gates, max_tokens=100)
     found = EndsAt([5] * 4)
-    generate(lm, prompts, batch.gates, found, max_new_tokens=5, max_tokens=99, sampling=Sampling())
+    decode(lm, prompts, batch.gates, found, 5, 99)
     for i, prompt in enumerate(prompts):
         alone = score_labels(lm, [prompt], labels, batch.gates[i : i + 1], max_tokens=100)
         torch.testing.assert_close(scores[i : i + 1], alone, **CLOSE)
@@ -160,16 +162,85 @@ class EndsAt:
         return len(self.tokens[row_id]) == self.lengths[row_id]
 
 
+def decode(
+    lm: GatedLM,
+    prompts: list[list[int]],
+    gates: Tensor,
+    ends: EndsAt,
+    new_tokens: int,
+    max_tokens: int,
+    sampling: Sampling = Sampling(),  # noqa: B008
+) -> None:
+    """Decode behind prompts, of which the last token is given as a suffix."""
+    heads, suffixes = [prompt[:-1] for prompt in prompts], [prompt[-1:] for prompt in prompts]
+    reader = PromptReader(lm, max_tokens)
+    generate(reader, heads, suffixes, gates, ends, max_new_tokens=new_tokens, sampling=sampling)
+
+
+def test_what_was_read_is_read_once_and_never_under_other_gates(
+    lm: GatedLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    prefill = PromptCache.prefill
+
+    def note(lm: GatedLM, ids: Tensor, *rest: Tensor, **options: bool) -> PromptCache:
+        read.append(len(ids))
+        return prefill(lm, ids, *rest, **options)
+
+    monkeypatch.setattr(PromptCache, "prefill", note)
+    batch = random_batch(5, 3)
+    prompts, labels = prompts_of(batch), [[5], [6], [7]]
+    reader = PromptReader(lm, 20)
+    alone = score_labels(lm, prompts, labels, batch.gates, max_tokens=20)
+    with torch.inference_mode():
+        found = score_labels(lm, prompts, labels, batch.gates, max_tokens=20, reader=reader)
+        once = sum(read)
+        torch.testing.assert_close(found, alone, **CLOSE)
+        variants = [[*prompt[:-1], 9] for prompt in prompts] + [[*prompts[2], 11]]
+        owners = [0, 1, 2, 3, 4, 2]
+        changed = score_variants(reader, prompts, variants, owners, labels, batch.gates)
+        ends = EndsAt([3] * 6)
+        generate(
+            reader,
+            [*prompts, prompts[0]],
+            [[8]] * 6,
+            torch.cat([batch.gates, batch.gates[:1]]),
+            ends,
+            max_new_tokens=3,
+            sampling=Sampling(),
+        )
+        assert sum(read) == once == 5
+        other = batch.gates.roll(1, 0)
+        again = score_labels(lm, prompts, labels, other, max_tokens=20, reader=reader)
+    assert sum(read) == 10
+    torch.testing.assert_close(again, score_labels(lm, prompts, labels, other, max_tokens=20), **CLOSE)
+    torch.testing.assert_close(
+        changed, score_labels(lm, variants, labels, batch.gates[owners], max_tokens=20), **CLOSE
+    )
+    fresh = EndsAt([3] * 5)
+    decode(lm, [[*prompt, 8] for prompt in prompts], batch.gates, fresh, 3, 99)
+    assert ends.tokens == {**fresh.tokens, 5: fresh.tokens[0]}
+
+
+def test_a_reader_keeps_no_more_than_its_bound(lm: GatedLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = random_batch(6, 3)
+    reader = PromptReader(lm, 11)
+    monkeypatch.setattr("hatex.model.reading.KEPT_BYTES", 1)
+    with torch.inference_mode():
+        list(reader.read(prompts_of(batch), batch.gates))
+    assert reader._kept == []
+
+
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.9, top_p=0.8, seed=3)])
 def test_generating_together_equals_one_by_one(lm: GatedLM, sampling: Sampling) -> None:
     batch = random_batch(4, 3)
     prompts = prompts_of(batch)
     together = EndsAt([6, 2, 4, 9])
-    generate(lm, prompts, batch.gates, together, max_new_tokens=8, max_tokens=1000, sampling=sampling)
+    decode(lm, prompts, batch.gates, together, 8, 1000, sampling)
     assert [len(tokens) for tokens in together.tokens.values()] == [6, 2, 4, 8]
     assert [len(rows) for rows in together.batches] == [4, 4, 3, 3, 2, 2, 1, 1], "finished rows stay"
     apart = EndsAt([6, 2, 4, 9])
-    generate(lm, prompts, batch.gates, apart, max_new_tokens=8, max_tokens=1, sampling=sampling)
+    decode(lm, prompts, batch.gates, apart, 8, 1, sampling)
     assert all(len(rows) == 1 for rows in apart.batches)
     assert apart.tokens == together.tokens
 
@@ -177,7 +248,7 @@ def test_generating_together_equals_one_by_one(lm: GatedLM, sampling: Sampling) 
 def test_greedy_generation_equals_recomputation(lm: GatedLM) -> None:
     batch = random_batch(2, 3)
     found = EndsAt([5, 5])
-    generate(lm, prompts_of(batch), batch.gates, found, max_new_tokens=5, max_tokens=99, sampling=Sampling())
+    decode(lm, prompts_of(batch), batch.gates, found, 5, 99)
     for i, prompt in enumerate(prompts_of(batch)):
         tokens = list(prompt)
         for token in found.tokens[i]:
