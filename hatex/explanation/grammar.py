@@ -80,9 +80,9 @@ def _pick_rules(name: Field, items: list[str], gap: str, separator: str, *, has_
         for place, i in enumerate(quotable):
             later = f" | {name}_{prefix}_{quotable[place + 1]}" if place + 1 < len(quotable) else ""
             rules.append(f"{name}_{prefix}_{i}: {_quoted(space + items[i])} {name}_after_{i}{later}")
-    for i in quotable:
+    for place, i in enumerate(quotable):
         options = ['""']
-        jump = next((j for j in quotable if j > i + (1 if has_runs else 0)), None)
+        jump = next((j for j in quotable[place + 1 : place + 3] if j > i + (1 if has_runs else 0)), None)
         if jump is not None:
             options.append(f"{_quoted(separator.rstrip(' '))} {name}_from_{jump}")
         if has_runs and i + 1 in may_follow:

@@ -83,6 +83,15 @@ def test_what_the_environment_says_stays() -> None:
     assert environment == SHAPE_CACHES | {"LRU_CACHE_CAPACITY": "1024"}
 
 
+def test_mallocs_own_settings_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[bool] = []
+    monkeypatch.setattr("hatex.memory.keep_pages", lambda: kept.append(True))
+    configure_memory({"MALLOC_TRIM_THRESHOLD_": "131072"})
+    assert not kept
+    configure_memory({})
+    assert kept
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and trims glibc's malloc")
 def test_many_shapes_keep_less_memory_when_bounded() -> None:
     bounded, left_alone = (printed_by(GROWTH.format(bounded=bounded)) for bounded in (True, False))
