@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatex.errors import RegistryError
 from hatex.model.base import compute_dtype, ensure_base
-from hatex.model.policy import compute_device
+from hatex.model.policy import choose_compute, compute_device
 from hatex.recipe.schema import Recipe
 from hatex.registry import Artefact, Registry
 from hatex.types import NO_PROGRESS, Progress
@@ -111,10 +111,11 @@ def _load(plan: Plan, team: Team) -> _Ground:
     tokenizer = AutoTokenizer.from_pretrained(base.path)
     label_ids = label_tokens(plan.prompt, tokenizer)
     with plan.progress.task("Loading the base"):
-        # Trained on resident values: bitsandbytes' packed CPU kernels have no right gradient after an eval pass.
         device = compute_device(plan.recipe.base.device)
         dtype = compute_dtype(plan.recipe.base.dtype, device)
-        lm = GatedLM.load(base.path, "resident", dtype, device=device)
+        # Never packed: bitsandbytes' packed CPU kernels have no right gradient after an eval pass.
+        fits = choose_compute(plan.recipe.base.compute, base.path, dtype, device) == "resident"
+        lm = GatedLM.load(base.path, "resident" if fits else "dequantize", dtype, device=device)
     return _Ground(base, lm, tokenizer, label_ids, team)
 
 

@@ -383,6 +383,13 @@ def test_an_adapter_trained_beside_a_partner_names_it_as_a_parent(recipe_of, reg
         train(recipe_of({"wiki": wiki, "forums": FORUMS}), registry, replace=True)
 
 
+def test_a_base_that_does_not_fit_is_trained_on_unpacked_layer_by_layer(recipe_of, registry) -> None:
+    fits, small = recipe_of({"a": FORUMS}), recipe_of({"a": FORUMS})
+    small = small.model_copy(update={"base": small.base.model_copy(update={"compute": "mixed"})})
+    first, second = (train(recipe, registry, replace=True).adapters[0] for recipe in (fits, small))
+    assert second.best_tune_loss == pytest.approx(first.best_tune_loss, rel=1e-2)
+
+
 def test_majority_votes_teach_another_adapter(recipe_of, registry) -> None:
     train(recipe_of({"forums": FORUMS}), registry)
     soft = weights_of(registry, "forums")
