@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hatex.data.prompts import Prompt, PromptTokens
+from hatex.engine.verdict import build_verdict
 from hatex.errors import UsageError
 from hatex.explanation.protocol import ExplainOptions
 from hatex.routing.calibration import Calibration
-from hatex.routing.policy import decide
 from hatex.routing.strategies import check_strategy, fall_back, gate_weights
 from hatex.types import (
     LABELS,
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from hatex.routing.router import Router
 
 SPACES: tuple[BlendSpace, ...] = ("delta", "probability", "reference")
-# An adapter trained on at least this many votes a post has learned how people split.
-VOTES_FOR_DISAGREEMENT = 2.0
 
 
 @dataclass(frozen=True)
@@ -197,10 +195,11 @@ class Engine:
         as `score` within bf16 noise, and but for the space `probability` about twice as fast, since a variant is read
         only from where it differs.
         """
-        options = options or self.explain_options
         import torch
 
         from hatex.model.variants import score_variants
+
+        options = options or self.explain_options
 
         if not variants:
             return np.zeros((0, len(LABELS)))
@@ -387,53 +386,18 @@ class Engine:
             rows = gates.astype(np.float32)
             samples = engine.explainer.sample(texts, rows, probabilities, options, sequences)
         model = self.model_id(strategy, space)
-        return [
-            (
-                self._verdict(
-                    text,
-                    probabilities[i],
-                    gates[i],
-                    strategy,
-                    model,
-                    encoded[i].truncated,
-                    samples[i][0] if sequences else None,
-                ),
-                samples[i],
+        verdicts = (
+            build_verdict(
+                text,
+                probabilities[i],
+                dict(zip(self.adapters, gates[i].tolist(), strict=True)),
+                votes_per_post=self.votes_per_post,
+                policy=self.policy,
+                strategy=strategy,
+                model=model,
+                truncated=encoded[i].truncated,
+                explanation=samples[i][0] if sequences else None,
             )
             for i, text in enumerate(texts)
-        ]
-
-    def _verdict(
-        self,
-        text: str,
-        probabilities: NDArray[np.float64],
-        gates: NDArray[np.float64],
-        strategy: str,
-        model: str,
-        truncated: bool,
-        explanation: Explanation | None,
-    ) -> Verdict:
-        by_label = dict(zip(LABELS, probabilities.tolist(), strict=True))
-        gates_by_name = dict(zip(self.adapters, gates.tolist(), strict=True))
-        disagreement = float(
-            -(probabilities * np.log(np.clip(probabilities, 1e-12, 1))).sum() / np.log(len(LABELS))
         )
-        from_votes = sum(
-            weight
-            for name, weight in gates_by_name.items()
-            if self.votes_per_post[name] >= VOTES_FOR_DISAGREEMENT
-        )
-        decision, reasons = decide(text, by_label, disagreement, self.policy)
-        return Verdict(
-            label=LABELS[int(probabilities.argmax())],
-            probabilities=by_label,
-            gates=gates_by_name,
-            strategy=strategy,
-            disagreement=disagreement,
-            disagreement_basis="votes" if from_votes >= 0.5 else "model",
-            decision=decision,
-            reasons=reasons,
-            model=model,
-            truncated=truncated,
-            explanation=explanation,
-        )
+        return list(zip(verdicts, samples, strict=True))
