@@ -102,7 +102,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
         "output.weight": generator.normal(size=(2, 8)) / 8,
         "output.bias": np.zeros(2),
     }
-    fields = {"adapters": ["one", "two"], "encoder": {"name": "tiny", "sha256": encoder.manifest.digest}}
+    fields = {
+        "adapters": ["one", "two"],
+        "encoder": {"name": "tiny", "sha256": encoder.manifest.files["model.safetensors"]},
+    }
     with registry.publish("router", "tiny", manifest_fields=fields) as staged:
         Router(("one", "two"), {k: v.astype(np.float32) for k, v in weights.items()}).save(staged, {})
     return Tiny(recipe_file, folder / "home")

@@ -202,9 +202,9 @@ def test_auto_is_resident_where_it_fits_and_mixed_where_not(
     plain = sum(p.numel() for p in lm.model.parameters() if p.requires_grad is False)
     needed = resident_bytes(base.path, torch.float32)
     assert needed == 4 * (values + plain)
-    monkeypatch.setattr(policy, "available_bytes", lambda: needed + policy.RESERVE_BYTES + 1)
+    monkeypatch.setattr(policy, "available_bytes", lambda _: needed + policy.RESERVE_BYTES + 1)
     assert choose_compute("auto", base.path, torch.float32) == "resident"
-    monkeypatch.setattr(policy, "available_bytes", lambda: needed + policy.RESERVE_BYTES - 1)
+    monkeypatch.setattr(policy, "available_bytes", lambda _: needed + policy.RESERVE_BYTES - 1)
     assert choose_compute("auto", base.path, torch.float32) == "mixed"
     assert choose_compute("packed", base.path, torch.float32) == "packed"
     with pytest.raises(UsageError, match="unknown compute policy"):
@@ -224,7 +224,7 @@ def test_the_crossover_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None
     measured_packed_rows.cache_clear()
     # Two timings a number of rows: packed, then unpacked.
     timings = iter([1.0, 2.0, 1.0, 2.0, 2.0, 2.0])
-    monkeypatch.setattr(policy, "_seconds", lambda _: next(timings))
+    monkeypatch.setattr(policy, "_seconds", lambda *_: next(timings))
     assert measured_packed_rows(64, 64, torch.float32, 64) == 4
     assert measured_packed_rows(64, 64, torch.float32, 64) == 4
     measured_packed_rows.cache_clear()
