@@ -94,8 +94,6 @@ class TrainSection(Section):
     """Weight of the explanation-token loss beside the label loss."""
     formatting_noise: float = Field(default=0.0, ge=0, le=1)
     """Share of training posts whose case, punctuation, mentions and links are varied at random."""
-    claims: float = Field(default=0.0, ge=0, le=1)
-    """Share of training posts with words around them that claim a label at random, for the model to see through."""
     optimizer: Literal["auto", "adamw", "adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit"] = "auto"
     """`auto`: paged_adamw_32bit on CUDA, adamw elsewhere."""
     accumulate: int = Field(default=1, gt=0)

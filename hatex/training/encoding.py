@@ -9,7 +9,6 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from hatex.data.claims import claim_label
 from hatex.data.edits import Edited
 from hatex.data.formatting import vary_mapped
 from hatex.data.groups import GROUPS
@@ -49,13 +48,11 @@ def encode_rows(
     with_answers: bool,
     groups: Sequence[str] = GROUPS,
     formatting_noise: float = 0.0,
-    claims: float = 0.0,
     seed: int = 0,
     majority: bool = False,
 ) -> list[TrainingRow]:
     """Tokens of every example; formatting is varied at random on a `formatting_noise` share of them.
 
-    A `claims` share claims a label at random (`data.claims`).
     `weights` are the examples' loss weights (default: 1 each).
     With `majority`, only the label sets with most votes count. Answers name targets of the closed list `groups`, in
     its order: that is the order in which they are decoded.
@@ -65,8 +62,6 @@ def encode_rows(
     for example in examples:
         rng = Random(f"{seed}/{example.id}")
         edited = vary_mapped(example.text, rng) if rng.random() < formatting_noise else Edited(example.text)
-        if rng.random() < claims:
-            edited = claim_label(edited, rng)
         shown.append(edited.text)
         answers.append(_answer(example, prompt, groups, edited) if with_answers else None)
     prompts = prompt.encode(tokenizer, shown, max_tokens)

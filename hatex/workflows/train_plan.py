@@ -222,7 +222,7 @@ def encode(
     *,
     is_training: bool,
 ) -> list[TrainingRow]:
-    """Training rows have answers, varied formatting and claims of labels, the others nothing of that."""
+    """Training rows have answers and varied formatting, the others neither."""
     from hatex.training.encoding import encode_rows, guess_rows
     from hatex.training.weights import example_weights
 
@@ -237,7 +237,6 @@ def encode(
         weights=example_weights(examples, train.adapters[name].dataset_weights, train.priors),
         with_answers=is_training and train.explanation_weight > 0,
         formatting_noise=train.formatting_noise if is_training else 0.0,
-        claims=train.claims if is_training else 0.0,
         groups=plan.recipe.groups or GROUPS,
         seed=train.seed,
         majority=is_training and train.votes == "majority",

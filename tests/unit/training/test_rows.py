@@ -12,7 +12,7 @@ from hatex.recipe.train import AdapterSection, TrainSection
 from hatex.training.checks import check_votes, check_weights
 from hatex.training.encoding import encode_rows, guess_rows, label_tokens
 from hatex.training.rows import TrainingRow, select_examples
-from hatex.types import LABELS, Example, Rationale, Vote
+from hatex.types import Example, Rationale, Vote
 
 COMPACT = load_prompt("compact")
 
@@ -176,20 +176,6 @@ def test_rationale_words_stand_in_the_varied_post(make_example, tokenizer) -> No
         assert words in post
         assert words.lower().startswith("silly")
     assert encode(examples, tokenizer, formatting_noise=1.0, seed=3) == varied
-
-
-def test_claims_of_any_label_stand_around_the_post(make_example, tokenizer) -> None:
-    examples = [replace(make_example(1), id=f"b:{i}") for i in range(30)]
-    (plain,) = encode([make_example(1)], tokenizer)
-    rows = encode(examples, tokenizer, claims=1.0, seed=3)
-    shown = [decode(tokenizer, row, range(row.label_at + 1)) for row in rows]
-    assert all(make_example(1).text in text for text in shown)
-    assert all(any(label in text for text in shown) for label in LABELS)
-    for row in rows:
-        assert decode(tokenizer, row, row.answer_at) == decode(tokenizer, plain, plain.answer_at)
-        assert row.shares == plain.shares
-    half = encode(examples, tokenizer, claims=0.5, seed=3)
-    assert 5 < sum(row.ids == plain.ids for row in half) < 25
 
 
 def test_words_need_half_of_the_annotators(make_example, tokenizer) -> None:
