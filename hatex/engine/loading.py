@@ -36,7 +36,8 @@ def load_engine(recipe: Recipe, registry: Registry, *, progress: Progress = NO_P
     router = Router.load(artefact.path, artefact.manifest.extra["adapters"])
     found = registry.check(ensure_encoder(recipe.encoder, registry, progress=progress))
     _check_encoder(artefact, found)
-    encoder = Encoder.load(found.path, recipe.encoder.name, recipe.encoder.max_tokens, recipe.base.device)
+    device = compute_device(recipe.base.device)
+    encoder = Encoder.load(found.path, recipe.encoder.name, recipe.encoder.max_tokens, device)
     calibration = Calibration.from_record(load_calibration(artefact.path), recipe.adapters)
     engine = assemble(
         recipe, registry, encoder=encoder, router=router, calibration=calibration, progress=progress

@@ -13,7 +13,6 @@ import numpy as np
 from hatex.data.cleaning import clean
 from hatex.errors import ModelError
 from hatex.memory import configure_memory, release_free_pages
-from hatex.model.policy import compute_device
 from hatex.types import NO_PROGRESS, Progress
 
 if TYPE_CHECKING:
@@ -37,8 +36,8 @@ class Encoder:
         self.model, self.tokenizer, self.name, self.max_tokens = model, tokenizer, name, max_tokens
 
     @classmethod
-    def load(cls, folder: Path, name: str, max_tokens: int, device: str = "cpu") -> Encoder:
-        """Read an encoder folder (config, tokenizer, safetensors) to a device (auto | cpu | cuda).
+    def load(cls, folder: Path, name: str, max_tokens: int, device: torch.device | None = None) -> Encoder:
+        """Read an encoder folder (config, tokenizer, safetensors) to a device, by default the processor.
 
         Raises ModelError if it is not one.
         """
@@ -51,7 +50,8 @@ class Encoder:
         except (OSError, ValueError) as error:
             raise ModelError("not an encoder folder", where=str(folder), hint="fetch it again") from error
         model = AutoModel.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
-        model = model.to(compute_device(device))
+        if device is not None:
+            model = model.to(device)
         return cls(model.eval(), AutoTokenizer.from_pretrained(folder), name, max_tokens)
 
     @property

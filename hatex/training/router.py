@@ -51,6 +51,7 @@ def train_router(
     """
     from hatex.engine import assemble
     from hatex.model.base import ensure_encoder
+    from hatex.model.policy import compute_device
     from hatex.routing.encoder import Encoder
     from hatex.training.refine import refine_router
 
@@ -59,7 +60,8 @@ def train_router(
     section, seed = recipe.train.router, recipe.train.seed
     started = time.monotonic()
     artefact = ensure_encoder(recipe.encoder, registry, progress=progress)
-    encoder = Encoder.load(artefact.path, recipe.encoder.name, recipe.encoder.max_tokens, recipe.base.device)
+    device = compute_device(recipe.base.device)
+    encoder = Encoder.load(artefact.path, recipe.encoder.name, recipe.encoder.max_tokens, device)
     fitted, record = fit_router(encoder, section, examples, seed, progress)
     if section.refine is not None:
         engine = assemble(recipe, registry, encoder=encoder, router=fitted, progress=progress)
