@@ -3,8 +3,7 @@
 Run: python tests/bench/engine.py [--quick] [--registry DIR] [--parts PART ...].
 
 Posts are random tokens with the lengths of real posts (quantiles of 2,000 posts of the starter's report split, prompt
-included); every rate is taken on a sample that has the same mix of lengths, slow baselines on a smaller one. Whatever
-is compared runs in a process of its own: the baselines get none of hatex's memory settings.
+included); every rate is taken on a sample that has the same mix of lengths, slow baselines on a smaller one.
 """
 
 from __future__ import annotations
@@ -17,24 +16,23 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
-from contenders import Case, rates
 from engine_baselines import (
     BATCH_TOKENS,
     Prompts,
-    classify,
-    eager_forward,
-    linear_layers,
+    bert,
+    classify_all,
+    eager_base,
+    forward_all,
     merge_per_post,
-    peft_forward,
     stock_training,
+    with_peft,
 )
 from torch import Tensor
 
@@ -43,7 +41,7 @@ from hatex.model.gatedlm import GatedLM
 from hatex.model.scoring import pad, plan, score_labels
 from hatex.recipe import load_recipe
 from hatex.registry import open_registry
-from hatex.registry.adapters import LoraAdapter, LoraUpdate, save_adapter
+from hatex.registry.adapters import LoraAdapter, LoraUpdate
 
 AT = [0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1]
 LENGTHS = [7, 12, 14, 18, 22, 26, 30, 36, 42, 53, 75, 106, 212, 511]
@@ -64,9 +62,9 @@ def posts(count: int) -> Prompts:
     return [generator.integers(200, 40_000, n).tolist() for n in lengths]
 
 
-def adapters(layers: Mapping[str, Any], count: int, r: int) -> list[LoraAdapter]:
-    """Random adapters on every linear layer of a block."""
+def adapters(lm: GatedLM, count: int, r: int) -> list[LoraAdapter]:
     generator = torch.Generator().manual_seed(0)
+    layers = lm.gated_layers().items()
     return [
         LoraAdapter(
             f"adapter{k}",
@@ -76,7 +74,7 @@ def adapters(layers: Mapping[str, Any], count: int, r: int) -> list[LoraAdapter]
                     torch.randn(layer.out_features, r, generator=generator) * 0.02,
                     2.0,
                 )
-                for path, layer in layers.items()
+                for path, layer in layers
             },
         )
         for k in range(count)
@@ -92,18 +90,9 @@ def score(lm: GatedLM, prompts: Prompts) -> Callable[[], None]:
     return lambda: score_labels(lm, prompts, LABELS, rows, max_tokens=BATCH_TOKENS)  # type: ignore[return-value]
 
 
-def engine(folder: Path, prompts: Prompts, *, is_compiled: bool) -> Case:
-    lm = GatedLM.load(folder, "resident", compute_dtype("auto"))
-    lm.attach(adapters(lm.gated_layers(), 3, 16))
-    if is_compiled:
-        lm.compile()
-    return len(prompts), score(lm, prompts)
-
-
 @torch.inference_mode()
-def matmuls(folder: Path, prompts: Prompts) -> Case:
+def matmuls(lm: GatedLM, prompts: Prompts) -> Callable[[], None]:
     """Only the base's matmuls, at the shapes of the engine's batches."""
-    lm = GatedLM.load(folder, "resident", compute_dtype("auto"))
     assert lm.decoder is not None
     blocks: list[Any] = list(lm.decoder.blocks)
     weights: list[list[Tensor]] = [
@@ -121,39 +110,59 @@ def matmuls(folder: Path, prompts: Prompts) -> Case:
                     x = narrow if weight.shape[1] == narrow.shape[1] else wide
                     torch.mm(x[:size], weight.t())
 
-    return len(prompts), run
+    return run
 
 
-def compare(folder: Path, scratch: Path, size: int, rounds: int) -> None:
+def rates(cases: dict[str, tuple[int, Callable[[], None]]], rounds: int) -> dict[str, float]:
+    """Median posts per second; rounds go through all cases in turn, so that a busy minute hits them alike."""
+    taken: dict[str, list[float]] = {name: [] for name in cases}
+    for number in range(rounds):
+        for name, (count, run) in cases.items():
+            started = time.perf_counter()
+            run()
+            taken[name].append(count / (time.perf_counter() - started))
+            print(f"  round {number + 1}/{rounds}: {name}", file=sys.stderr)
+    return {name: median(values) for name, values in taken.items()}
+
+
+def compare(folder: Path, lm: GatedLM, scratch: Path, size: int, rounds: int) -> None:
     """Rows: baseline, its posts per second, how many times as many the engine answers, and what is aimed at."""
     many, some, few = posts(size), posts(max(8, size // 4)), posts(max(4, size // 16))
-    names = [f"adapter{k}" for k in range(3)]
-    for adapter in adapters(linear_layers(folder), 3, 16):
-        save_adapter(scratch / adapter.name, adapter, dtype=torch.float32)
+    lm.attach(adapters(lm, 3, 16))
+    compiled = GatedLM.load(folder, "resident", lm.dtype)
+    compiled.attach(adapters(lm, 3, 16))
+    compiled.compile()
+    score(compiled, many)()
+    three = adapters(lm, 3, 16)
     bf16, fp32 = torch.bfloat16, torch.float32
-    peft = partial(peft_forward, folder, scratch / names[0])
-    found = rates(
-        {
-            "engine, 3 adapters blended": partial(engine, folder, many, is_compiled=False),
-            "engine, 3 adapters blended, compiled": partial(engine, folder, many, is_compiled=True),
-            "base matmuls alone": partial(matmuls, folder, many),
-            "add_weighted_adapter per post (bf16, as it ships)": partial(
-                merge_per_post, folder, [scratch / name for name in names], few, gates(len(few), 3)
-            ),
-            "PEFT, one adapter (bf16 base, as it ships)": partial(peft, many, bf16, autocast=True),
-            "PEFT, one adapter (autocast_adapter_dtype=False)": partial(peft, many, bf16, autocast=False),
-            "PEFT, one adapter (fp32 base)": partial(peft, some, fp32, autocast=True),
-            "eager bare base (bf16, as it ships)": partial(eager_forward, folder, many, bf16),
-            "eager bare base (bf16, malloc keeps pages)": partial(
-                eager_forward, folder, many, bf16, keeps_pages=True
-            ),
-            "eager bare base (fp32)": partial(eager_forward, folder, some, fp32),
-            "BERT-base (fp32, input order, as it ships)": partial(classify, some, fp32, is_sorted=False),
-            "BERT-base (fp32, sorted by length)": partial(classify, some, fp32, is_sorted=True),
-            "BERT-base (bf16, sorted by length)": partial(classify, many, bf16, is_sorted=True),
-        },
-        rounds,
+    merging = with_peft(folder, three, scratch / "m", bf16, autocast=True)
+    peft = {
+        "PEFT, one adapter (bf16 base, as it ships)": (many, bf16, True),
+        "PEFT, one adapter (autocast_adapter_dtype=False)": (many, bf16, False),
+        "PEFT, one adapter (fp32 base)": (some, fp32, True),
+    }
+    cases: dict[str, tuple[int, Callable[[], None]]] = {
+        "engine, 3 adapters blended": (size, score(lm, many)),
+        "base matmuls alone": (size, matmuls(lm, many)),
+        "engine, 3 adapters blended, compiled": (size, score(compiled, many)),
+        "add_weighted_adapter per post (bf16, as it ships)": (
+            len(few),
+            merge_per_post(merging, [a.name for a in three], few, gates(len(few), 3)),
+        ),
+    }
+    for name, (prompts, dtype, autocast) in peft.items():
+        model = with_peft(folder, three[:1], scratch / "p", dtype, autocast=autocast)
+        cases[name] = (len(prompts), forward_all(model.get_base_model().base_model, prompts))
+    eager = {"eager bare base (bf16, as it ships)": (many, bf16), "eager bare base (fp32)": (many, fp32)}
+    for name, (prompts, dtype) in eager.items():
+        cases[name] = (len(prompts), forward_all(eager_base(folder, dtype).base_model, prompts))
+    cases["BERT-base (fp32, input order, as it ships)"] = (
+        len(some),
+        classify_all(bert(fp32), some, is_sorted=False),
     )
+    cases["BERT-base (fp32, sorted by length)"] = (size, classify_all(bert(fp32), many, is_sorted=True))
+    cases["BERT-base (bf16, sorted by length)"] = (size, classify_all(bert(bf16), many, is_sorted=True))
+    found = rates(cases, rounds)
     ours = found["engine, 3 adapters blended"]
     print(f"\n{'posts per second':52} {'rate':>8} {'engine':>8}  aim")
     for name, rate in found.items():
@@ -172,7 +181,7 @@ def sweep(lm: GatedLM, size: int, rounds: int) -> None:
     seconds: dict[tuple[int, int], list[float]] = {shape: [] for shape in shapes}
     for _ in range(rounds):
         for k, r in seconds:
-            lm.attach(adapters(lm.gated_layers(), k, r))
+            lm.attach(adapters(lm, k, r))
             started = time.perf_counter()
             score(lm, prompts)()
             seconds[k, r].append(time.perf_counter() - started)
@@ -184,7 +193,7 @@ def sweep(lm: GatedLM, size: int, rounds: int) -> None:
 def training(folder: Path, lm: GatedLM, scratch: Path, size: int) -> None:
     prompts, rows = posts(size), 8
     stock = stock_training(folder, prompts, scratch / "t", rows)
-    lm.attach(adapters(lm.gated_layers(), 1, 16), trainable=True)
+    lm.attach(adapters(lm, 1, 16), trainable=True)
     factors = [p for layer in lm.gated_layers().values() if layer.stack for p in layer.stack.parameters()]
     optimizer, head = torch.optim.AdamW(factors, lr=1e-4), lm.vocabulary[[label[0] for label in LABELS]]
     started = time.perf_counter()
@@ -229,13 +238,13 @@ def main() -> None:
         route_memory(options.registry, (16, 64) if options.quick else (64, 1024))
     dtype = compute_dtype("auto")
     base = ensure_base(load_recipe("starter").base, open_registry(options.registry))
+    lm = GatedLM.load(base.path, "resident", dtype)
     print(
         f"{torch.get_num_threads()} threads, {str(dtype).removeprefix('torch.')}, {size} posts, {rounds} rounds"
     )
     with tempfile.TemporaryDirectory() as scratch:
         if "compare" in options.parts:
-            compare(base.path, Path(scratch), size, rounds)
-        lm = GatedLM.load(base.path, "resident", dtype)
+            compare(base.path, lm, Path(scratch), size, rounds)
         if "sweep" in options.parts:
             sweep(lm, size // 4, rounds)
         if "training" in options.parts:
