@@ -192,7 +192,7 @@ class Engine:
         """Label probabilities of changed posts under their own post's gates, shape (variants, labels).
 
         Variant i is a version of `texts[owners[i]]`; gates (posts, adapters); the options' blend space counts. The same
-        as `score` within bf16 noise, and but for the space `probability` about twice as fast, since a variant is read
+        as `score` within bf16 noise, and but for the space `probability` in half of the tokens, since a variant is read
         only from where it differs.
         """
         import torch
