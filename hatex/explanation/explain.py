@@ -62,9 +62,8 @@ class Explainer:
         sequences: int,
     ) -> list[tuple[Explanation, ...]]:
         """`sequences` explanations a post, decoded apart and sharing the evidence of the first."""
-        views = [PostView.of(text) for text in texts]
         counts = self.engine.count_shown_words(texts)
-        read = [view.first(count) for view, count in zip(views, counts, strict=True)]
+        read = [PostView.of(text).first(count) for text, count in zip(texts, counts, strict=True)]
         drawn = self._decode(texts, read, gates, probabilities, options, sequences)
         marked = [fields[0].words for fields in drawn]
         findings = find_evidence(self.engine, texts, read, gates, probabilities, marked, options)

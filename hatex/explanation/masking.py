@@ -62,8 +62,9 @@ def _mask_explanation(
     """
     words = tuple(replace(word, text=hide(word.text)) for word in explanation.harmful_words)
     evidence = tuple(replace(item, text=hide(item.text)) for item in explanation.evidence)
-    summary, reason = hide(explanation.summary), hide(explanation.reason)
-    if explanation.style == "composed":
+    if explanation.style == "generated":
+        summary, reason = hide(explanation.summary), hide(explanation.reason)
+    else:
         summary, reason = compose(
             report.text,
             [report.verdict.probabilities[label] for label in LABELS],

@@ -36,9 +36,10 @@ class PromptReader:
 
         A cache is the reader's own: select rows of it, and extend what was selected.
         """
+        keys = [(tuple(prompt), gates[i].numpy().tobytes()) for i, prompt in enumerate(prompts)]
         places: dict[Key, list[int]] = defaultdict(list)
-        for i, prompt in enumerate(prompts):
-            places[tuple(prompt), gates[i].numpy().tobytes()].append(i)
+        for i, key in enumerate(keys):
+            places[key].append(i)
         for known, cache in self._kept:
             members = [(i, row) for row, key in enumerate(known) for i in places.pop(key, ())]
             # A prompt that is asked for several times must not make a batch of many rows.
@@ -50,8 +51,7 @@ class PromptReader:
             chosen = [rest[i] for i in batch]
             ids, lengths = pad([prompts[i] for i in chosen])
             cache = PromptCache.prefill(self.lm, ids, lengths, gates[chosen], reference=self.reference)
-            keys = [(tuple(prompts[i]), gates[i].numpy().tobytes()) for i in chosen]
             if self._bytes + cache.nbytes <= KEPT_BYTES:
                 self._bytes += cache.nbytes
-                self._kept.append((keys, cache))
+                self._kept.append(([keys[i] for i in chosen], cache))
             yield [(i, row) for row, i in enumerate(chosen)], cache
