@@ -44,7 +44,8 @@ def command(
 
     Every adapter is published to the registry as soon as it is trained, with a
     model card. An interrupted run leaves its checkpoint, for --resume. Several
-    processes train together under [bold]accelerate launch -m hatex train[/bold].
+    processes train together under [bold]accelerate launch --multi_gpu -m hatex
+    train[/bold], or with [bold]--use_fsdp[/bold], each with a share of the 4-bit base.
     """
     from hatex.workflows.train import train
 

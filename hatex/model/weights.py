@@ -50,13 +50,12 @@ class ResidentWeight(nn.Module):
 class Nf4Weight(nn.Module):
     """A packed NF4 weight; up to `packed_rows` rows of x are computed on the packed bytes, more by unpacking first."""
 
-    packed: Tensor
-
     def __init__(
         self, packed: Tensor, state: bnb.QuantState, dtype: torch.dtype, *, packed_rows: int = 0
     ) -> None:
         super().__init__()
-        self.register_buffer("packed", packed, persistent=False)
+        # A parameter, although it never learns: that is what `sharding` spreads.
+        self.packed = nn.Parameter(packed, requires_grad=False)
         self.state = state
         self.dtype = dtype
         self.packed_rows = packed_rows

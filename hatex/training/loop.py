@@ -108,18 +108,18 @@ class AdapterTrainer:
         them, and rows with an answer are long, so that harmful posts would count for more than neutral ones.
         """
         device = self.lm.device
-        loss, lost = torch.zeros((), device=device), torch.zeros(len(indices), device=device)
-        if mine := self.team.share(indices):
-            batch = collate([self.job.rows[i] for i in mine], self.job.pad).to(device)
-            losses, _ = batch_loss(self.lm, batch, self.head, self.job.train.explanation_weight)
-            loss = (losses * batch.weights).sum()
-            lost[self.team.rank :: self.team.size] = (~torch.isfinite(losses.detach())).float()
+        mine = self.team.share(indices)
+        # Who has no row takes part with one that counts nothing: a base that is spread is read by all together.
+        batch = collate([self.job.rows[i] for i in mine or indices[:1]], self.job.pad).to(device)
+        losses, _ = batch_loss(self.lm, batch, self.head, self.job.train.explanation_weight)
+        loss = (losses * batch.weights)[: len(mine)].sum()
+        lost = torch.zeros(len(indices), device=device)
+        lost[self.team.rank :: self.team.size] = (~torch.isfinite(losses.detach()))[: len(mine)].float()
         total = self.team.sum(loss.detach()) / sum(self.job.rows[i].weight for i in indices)
         if not torch.isfinite(total):
             at = self.team.sum(lost).nonzero()[:, 0].tolist()
             raise self._failed("loss", total, step, [indices[i] for i in at] or indices)
-        if loss.requires_grad:
-            (loss / (self.unit * parts)).backward()  # type: ignore[no-untyped-call]
+        (loss / (self.unit * parts)).backward()  # type: ignore[no-untyped-call]
         return total.item() / parts
 
     def _failed(self, what: str, value: Tensor, step: int, indices: Sequence[int]) -> TrainingError:
@@ -170,8 +170,8 @@ def tune_loss(lm: GatedLM, job: Job, head: Tensor, team: Team | None = None) -> 
     team = team or Team()
     total = torch.zeros((), dtype=torch.float64, device=lm.device)
     batches = plan_batches([len(r.ids) for r in job.tune_rows], 2 * job.train.batch_tokens, Random(0))
-    for indices in team.share(batches):
+    for indices, counts in team.even_share(batches):
         batch = collate([job.tune_rows[i] for i in indices], job.pad).to(lm.device)
         losses, _ = batch_loss(lm, batch, head, 0.0)
-        total += (losses * batch.weights).sum().item()
+        total += (losses * batch.weights).sum().item() * counts
     return team.sum(total).item() / sum(row.weight for row in job.tune_rows)

@@ -26,7 +26,7 @@ from hatex.workflows.train_plan import (
     prepare_missing,
     with_parents,
 )
-from hatex.workflows.train_publish import publish_adapter
+from hatex.workflows.train_publish import measure_adapter, publish_adapter
 from hatex.workflows.train_report import AdapterReport, Comparison, TrainReport, report_of
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ def _load(plan: Plan, team: Team) -> _Ground:
     from transformers import AutoTokenizer
 
     from hatex.model.gatedlm import GatedLM
+    from hatex.model.sharding import shard_base
     from hatex.training.encoding import label_tokens
 
     if plan.train.threads is not None:
@@ -114,13 +115,19 @@ def _load(plan: Plan, team: Team) -> _Ground:
         device = compute_device(plan.recipe.base.device)
         dtype = compute_dtype(plan.recipe.base.dtype, device)
         # Never packed: bitsandbytes' packed CPU kernels have no right gradient after an eval pass.
-        fits = choose_compute(plan.recipe.base.compute, base.path, dtype, device) == "resident"
-        lm = GatedLM.load(base.path, "resident" if fits else "dequantize", dtype, device=device)
+        if team.spreads_base:
+            lm = GatedLM.load(base.path, "dequantize", dtype)
+            shard_base(lm, device)
+            plan.progress.say(f"the base is spread over {team.size} processes")
+        else:
+            fits = choose_compute(plan.recipe.base.compute, base.path, dtype, device) == "resident"
+            lm = GatedLM.load(base.path, "resident" if fits else "dequantize", dtype, device=device)
     return _Ground(base, lm, tokenizer, label_ids, team)
 
 
 def _train_adapter(plan: Plan, ground: _Ground, job: Job) -> AdapterReport:
     from hatex.registry.adapters import load_adapter
+    from hatex.training.initial import trained_adapter
     from hatex.training.loop import AdapterTrainer
     from hatex.training.trackers import open_trackers
 
@@ -145,8 +152,10 @@ def _train_adapter(plan: Plan, ground: _Ground, job: Job) -> AdapterReport:
         trained = trainer.run(resume=plan.resume)
     finally:
         trackers.finish()
+    adapter = trained_adapter(start, trained.weights)
+    measured = measure_adapter(plan, job, adapter, ground.lm, ground.tokenizer)
     if team.is_main:
-        publish_adapter(plan, job, trained, start, ground.lm, ground.tokenizer, [ground.base, *parents])
+        publish_adapter(plan, job, trained, adapter, ground.lm.device, measured, [ground.base, *parents])
         shutil.rmtree(job.folder, ignore_errors=True)
     team.wait()
     return report_of(job, trained)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,26 +28,24 @@ def publish_adapter(
     plan: Plan,
     job: Job,
     trained: Trained,
-    start: LoraAdapter,
-    lm: GatedLM,
-    tokenizer: PreTrainedTokenizerBase,
+    adapter: LoraAdapter,
+    device: torch.device,
+    measured: Mapping[str, float],
     parents: Sequence[Artefact],
 ) -> None:
     """Write the adapter, its card and its loss curve, and publish them under the adapter's name.
 
-    `parents` are the base, then the adapters that it started from and was trained beside.
+    `measured` is what `measure_adapter` found. `parents` are the base, then the adapters that it started from and was
+    trained beside.
     """
     from hatex.registry.adapters import save_adapter
     from hatex.training.curve import write_curve
-    from hatex.training.initial import trained_adapter
     from hatex.training.records import CardFacts, model_card
 
     base, report = parents[0], report_of(job, trained)
     card = Path(plan.train.data) / CARD
     ids = {row.example_id for row in job.rows}
     votes = _votes_per_post(plan.examples_of(job.name), ids)
-    adapter = trained_adapter(start, trained.weights)
-    measured = _measure(plan, job, adapter, lm, tokenizer) if plan.train.report_posts else {}
     fields: dict[str, Any] = {
         "base_identity": base.manifest.base_identity,
         "source": {"train": plan.recipe.name},
@@ -76,7 +74,7 @@ def publish_adapter(
         votes,
         _sources(card, {e.platform for e in plan.examples if e.id in ids}),
         measured,
-        _hardware(lm.device),
+        _hardware(device, plan.processes),
         sorted({len(update.A) for update in adapter.modules.values()}),
         sorted({round(update.scaling, 6) for update in adapter.modules.values()}),
     )
@@ -106,19 +104,25 @@ def _sources(card: Path, platforms: set[str]) -> list[dict[str, str]]:
     ]
 
 
-def _hardware(device: torch.device) -> str:
+def _hardware(device: torch.device, processes: int) -> str:
     import torch
 
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
-    return f"{threads} CPU thread{'s' if threads > 1 else ''}"
+    name = f"{threads} CPU thread{'s' if threads > 1 else ''}"
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    return name if processes == 1 else f"{name} in {processes} processes"
 
 
-def _measure(
+def measure_adapter(
     plan: Plan, job: Job, adapter: LoraAdapter, lm: GatedLM, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, float]:
-    """Vote loss and accuracy (the likeliest label is in a likeliest set of the votes) on seeded report posts."""
+    """Vote loss and accuracy (the likeliest label is in a likeliest set of the votes) on seeded report posts.
+
+    Nothing where the recipe asks for none (`train.report_posts`).
+    """
+    if not plan.train.report_posts:
+        return {}
     from hatex.training.encoding import label_tokens
     from hatex.training.measure import measure_rows
 

@@ -1,4 +1,4 @@
-"""Two processes under `accelerate launch` train what one process trains."""
+"""Two processes under `accelerate launch` train what one process trains, each with the whole base or half of it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,15 @@ from hatex.registry import open_registry
 from hatex.registry.adapters import load_adapter
 from hatex.types import Example, Vote
 
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1"]
+LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_does(tiny, tmp_path: Path, capsys) -> None:
+# Without a GPU both options start processes on the processor; `--cpu` would start a single one.
+# A base that is spread is unpacked layer by layer, so the one process that it is compared with does that as well.
+@pytest.mark.parametrize(("option", "compute"), [("--multi_gpu", "auto"), ("--use_fsdp", "dequantize")])
+def test_two_processes_train_what_one_does(tiny, tmp_path: Path, capsys, option: str, compute: str) -> None:
     labels = ("neutral", "offensive", "hate")
     words = ("Lovely match", "You silly clowns", "Fans of <team> must leave")
     rows = [
@@ -34,7 +40,7 @@ def test_two_processes_train_what_one_does(tiny, tmp_path: Path, capsys) -> None
             f"{n}",
         )
         for n in range(40)
-        for split in ("tune" if n % 5 == 0 else "train",)
+        for split in ("tune" if n % 5 == 0 else "report" if n % 9 == 0 else "train",)
     ]
     write_examples(tmp_path / "data" / "examples.parquet", rows)
     section = {
@@ -45,12 +51,12 @@ def test_two_processes_train_what_one_does(tiny, tmp_path: Path, capsys) -> None
         "batch_rows": 3,
         "accumulate": 2,
         "evaluations": 2,
+        "report_posts": 3,
         "adapters": {"new": {"platforms": ["one"], "fully_labelled_share": 0}},
     }
     recipe = tmp_path / "new.yaml"
-    recipe.write_text(
-        json.dumps({"extends": str(tiny.recipe), "train": section, "base": {"dtype": "float32"}})
-    )
+    settings = {"extends": str(tiny.recipe), "base": {"dtype": "float32", "compute": compute}}
+    recipe.write_text(json.dumps({**settings, "train": section}))
     base = open_registry(tiny.registry).find("base", "tiny").path
     homes = [tmp_path / "alone", tmp_path / "together"]
     for home in homes:
@@ -58,21 +64,12 @@ def test_two_processes_train_what_one_does(tiny, tmp_path: Path, capsys) -> None
         shutil.copytree(base, home / "bases" / "tiny")
     assert main(["train", str(recipe), "--registry", str(homes[0]), "--json", "--quiet"]) == 0
     alone = json.loads(capsys.readouterr().out)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    launch += [
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--main_process_port",
-        "0",
-    ]
-    command = [*launch, "-m", "hatex", "train", str(recipe), "--registry", str(homes[1]), "--json", "--quiet"]
+    command = [*LAUNCH, option, "-m", "hatex", "train", str(recipe), "--registry", str(homes[1]), "--json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
+    assert "in 2 processes" in (homes[1] / "adapters/tiny/new/README.md").read_text()
+    assert ("spread over 2 processes" in done.stderr) == (option == "--use_fsdp")
     together = json.loads(done.stdout)  # one process speaks for both
     assert together["adapters"][0]["steps"] == alone["adapters"][0]["steps"] > 3
     assert together["adapters"][0]["best_tune_loss"] == pytest.approx(

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_bases import MIXED, Batch, Spec, random_adapters, random_batch
-from torch import Tensor
+from torch import Tensor, distributed
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from hatex.errors import ModelError
 from hatex.model.cache import PromptCache
 from hatex.model.functions import BlendedLinear, join_heads, rms_norm, split_heads, swiglu
 from hatex.model.gatedlm import GatedLM
-from hatex.model.weights import Nf4Weight, build_weight, quantize
+from hatex.model.quantizing import write_base
+from hatex.model.sharding import shard_base
+from hatex.model.weights import Compute, Nf4Weight, build_weight, quantize
+from hatex.types import NO_PROGRESS
 
 Load = Callable[[str], GatedLM]
 
@@ -162,21 +167,55 @@ def test_gradients_after_an_evaluation_pass_are_those_without_one(load: Load, ar
     assert all(gradient.abs().sum() > 0 for gradient in before.values())
 
 
-@pytest.mark.parametrize("compute", ["dequantize", "packed", "resident"])
-def test_an_nf4_base_has_the_same_gradients_however_it_is_computed(
-    compute: str, bases: Callable[[str], Path], tmp_path: Path
-) -> None:
-    from hatex.model.quantizing import write_base
-    from hatex.types import NO_PROGRESS
+@pytest.fixture(params=["llama", "gpt_neox"])
+def packed(request: pytest.FixtureRequest, bases: Callable[[str], Path], tmp_path: Path) -> Path:
+    """The folder of a tiny base in NF4."""
+    write_base(bases(request.param), tmp_path, 64, NO_PROGRESS)
+    return tmp_path
 
-    write_base(bases("llama"), tmp_path, 64, NO_PROGRESS)
-    lm, resident = (GatedLM.load(tmp_path, c, torch.float32, fast=False) for c in (compute, "resident"))
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[None]:
+    """A group of one process."""
+    store = f"file://{tmp_path / 'store'}"
+    distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("compute", ["dequantize", "packed", "resident"])
+def test_an_nf4_base_has_the_same_gradients_however_it_is_computed(compute: Compute, packed: Path) -> None:
+    lm, resident = (GatedLM.load(packed, c, torch.float32, fast=False) for c in (compute, "resident"))
     batch, adapters = random_batch(3, 3), random_adapters(resident, MIXED)
     for each in (lm, resident):
         each.attach(adapters, trainable=True)
     with torch.inference_mode():
         lm.last_hidden(batch.ids, batch.lengths, batch.gates)
     assert_same(gradients(lm, batch), gradients(resident, batch))
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_base_spread_over_processes_has_the_gradients_of_a_whole_one(
+    packed: Path, checkpointing: bool
+) -> None:
+    spread, whole = (GatedLM.load(packed, "dequantize", torch.float32) for _ in range(2))
+    shard_base(spread, spread.device)
+    assert all(isinstance(m.packed, DTensor) for m in spread.modules() if isinstance(m, Nf4Weight))
+    batch = random_batch(3, 3)
+    for each in (spread, whole):
+        each.attach(random_adapters(whole, MIXED), trainable=True)
+    spread.checkpoint_activations(checkpointing)
+    with torch.no_grad():
+        spread.last_hidden(batch.ids, batch.lengths, batch.gates)
+    assert_same(gradients(spread, batch), gradients(whole, batch))
+    assert all(isinstance(m.packed, DTensor) for m in spread.modules() if isinstance(m, Nf4Weight))
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_base_that_is_not_packed_is_not_spread(load: Load) -> None:
+    with pytest.raises(ModelError, match="NF4"):
+        shard_base(load("llama-generic"), torch.device("cpu"))
 
 
 def test_training_keeps_no_unpacked_weight_between_forward_and_backward() -> None:
