@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from hatex.registry import Registry
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_loading_bars() -> None:
+    """Transformers reads its environment once, on import: which test came first must not show on stderr."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+
+
 @pytest.fixture(scope="session")
 def registry() -> Registry:
     """A registry that outlives the session (`HATEX_TEST_HOME`), so that the real base is fetched only once."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hatex.data.groups import GROUPS
 from hatex.data.prompts import load_prompt
 from hatex.engine.engine import Engine
+from hatex.engine.prompted import PromptedModel
 from hatex.errors import RegistryError, UsageError
 from hatex.explanation.protocol import ExplainOptions
 from hatex.model.base import compute_dtype, ensure_base, ensure_encoder
@@ -92,25 +93,28 @@ def assemble(
     route = recipe.route
     if route.fallback is not None:
         check_strategy(route.fallback.to, recipe.adapters, router.adapters)
+    model = PromptedModel(
+        lm,
+        AutoTokenizer.from_pretrained(base.path),
+        load_prompt(recipe.prompt),
+        calibration or Calibration.identity(len(adapters)),
+        recipe.groups or GROUPS,
+        max_tokens=route.max_tokens,
+        batch_tokens=route.batch_tokens,
+    )
     return Engine(
         name=recipe.name,
         adapters=recipe.adapters,
-        lm=lm,
-        tokenizer=AutoTokenizer.from_pretrained(base.path),
-        prompt=load_prompt(recipe.prompt),
+        model=model,
         encoder=encoder,
         router=router,
-        calibration=calibration or Calibration.identity(len(adapters)),
         policy=Policy(**route.policy.model_dump()),
-        groups=recipe.groups or GROUPS,
         votes_per_post={a.name: float(a.manifest.extra.get("votes_per_post", 1.0)) for a in adapters},
         artefacts={
             # A base is what it was made from: NF4 bytes may differ between library versions.
             base.ref: base.manifest.base_identity or base.manifest.digest,
             **{a.ref: a.manifest.digest for a in adapters},
         },
-        max_tokens=route.max_tokens,
-        batch_tokens=route.batch_tokens,
         explain_options=ExplainOptions.of(recipe.explain),
         fallback=None if route.fallback is None else (route.fallback.to, route.fallback.below),
     )

@@ -50,10 +50,6 @@ class ExplainEngine(Protocol):
     @property
     def groups(self) -> tuple[str, ...]: ...
 
-    def score(self, texts: Sequence[str], gates: NDArray[np.float32]) -> NDArray[np.float64]:
-        """P(label), shape (texts, labels)."""
-        ...
-
     def count_shown_words(self, texts: Sequence[str]) -> list[int]:
         """How many words of each post, as `PostView` splits it, fit into the context."""
         ...

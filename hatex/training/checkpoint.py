@@ -79,8 +79,8 @@ class Checkpoint:
     best: dict[str, Tensor] | None
 
 
-def load_checkpoint(folder: Path, key: str) -> Checkpoint | None:
-    """The newest checkpoint, or None if there is none.
+def read_progress(folder: Path, key: str) -> tuple[Path, Progressed] | None:
+    """The newest checkpoint and where it stands, or None if there is none.
 
     Raises TrainingError if it belongs to another recipe, base, data or version of the rows.
     """
@@ -97,10 +97,19 @@ def load_checkpoint(folder: Path, key: str) -> Checkpoint | None:
         )
     for name in ("losses", "tune_losses"):
         state[name] = tuple((int(step), float(loss)) for step, loss in state[name])
+    return newest, Progressed(**state)
+
+
+def load_checkpoint(folder: Path, key: str) -> Checkpoint | None:
+    """The newest checkpoint with its weights; as `read_progress`."""
+    found = read_progress(folder, key)
+    if found is None:
+        return None
+    newest, progressed = found
     optimizer = load_file(newest / "optimizer.safetensors")
     best = newest / "best.safetensors"
     return Checkpoint(
-        Progressed(**state),
+        progressed,
         load_file(newest / "weights.safetensors"),
         optimizer,
         load_file(best) if best.is_file() else None,

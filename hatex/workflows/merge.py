@@ -183,7 +183,7 @@ def _measure(
 
 
 def _score_merged(engine: Engine, adapter: LoraAdapter, posts: Posts, progress: Progress) -> float:
-    engine.lm.attach([adapter])
+    engine.model.lm.attach([adapter])
     alone = replace(engine, adapters=(adapter.name,))
     return posts.macro_f1(score_constant(alone, {adapter.name: 1.0}, posts.texts, progress))
 

@@ -189,7 +189,7 @@ def _check_resumable(plan: Plan, ground: _Ground, jobs: Sequence[Job]) -> None:
 
     An adapter whose parents are still to be trained cannot be compared yet; its checkpoint is looked at later.
     """
-    from hatex.training.checkpoint import load_checkpoint
+    from hatex.training.checkpoint import read_progress
 
     pending: set[str] = set()
     for job in jobs:
@@ -200,7 +200,7 @@ def _check_resumable(plan: Plan, ground: _Ground, jobs: Sequence[Job]) -> None:
         if _finished(plan, keyed) is None:
             pending.add(job.name)
             if plan.resume:
-                load_checkpoint(keyed.folder, keyed.key)
+                read_progress(keyed.folder, keyed.key)
     if (
         pending
         and plan.trains_router

@@ -370,7 +370,7 @@ def test_a_template_that_explains_first_is_scored_behind_its_explanation(run: An
 def test_variants_score_as_whole_posts_do(home: Path, is_fast: bool) -> None:
     import torch
 
-    from hatex.engine import load_engine
+    from hatex.engine import SPACES, load_engine
     from hatex.model.gatedlm import GatedLM
     from hatex.recipe import load_recipe
     from hatex.registry.adapters import load_adapter
@@ -380,7 +380,7 @@ def test_variants_score_as_whole_posts_do(home: Path, is_fast: bool) -> None:
     if not is_fast:
         lm = GatedLM.load(registry.find("base", "tiny").path, "resident", torch.float32, fast=False)
         lm.attach([load_adapter(registry.find("adapter", name, base="tiny")) for name in ADAPTERS])
-        engine = replace(engine, lm=lm)
+        engine = replace(engine, model=replace(engine.model, lm=lm))
     texts = [POST, "clowns", "what a lovely match that was, thank you all for coming today"]
     variants, owners = [], []
     for owner, text in enumerate(texts):
@@ -391,13 +391,10 @@ def test_variants_score_as_whole_posts_do(home: Path, is_fast: bool) -> None:
         ]
         owners += [owner] * (len(words) + 2)
     gates = engine.gate(texts)
-    whole = engine.score(variants, gates[owners])
-    shared = engine.score_variants(texts, variants, owners, gates)
-    assert np.abs(whole - shared).max() < 1e-5
-    assert np.ptp(whole[:, 0]) > 1e-3
-    for space in ("probability", "reference"):
+    assert np.ptp(engine.score(variants, gates[owners])[:, 0]) > 1e-3
+    for space in SPACES:
         options = replace(engine.explain_options, space=space)
-        apart = engine.score_variants(texts, variants, owners, gates, options)
+        apart = engine.model.score_variants(texts, variants, owners, gates, options)
         assert np.abs(engine.score(variants, gates[owners], space) - apart).max() < 1e-5
 
 
@@ -410,17 +407,20 @@ def test_gradients_add_up_to_what_the_post_changes(home: Path, run: Any) -> None
 
     engine = load_engine(load_recipe(str(home / "tiny.yaml")), Registry(home / "registry", None))
     gates = engine.gate([POST])
-    ((*attributions,),) = engine.integrated_gradients([POST], gates, [2], steps=200)
-    tokens = engine.prompt.locate(engine.tokenizer, POST, 512)
-    assert tokens.ids == engine.prompt.encode(engine.tokenizer, [POST], 512)[0].ids
+    ((*attributions,),) = engine.model.integrated_gradients([POST], gates, [2], steps=200)
+    tokenizer = engine.model.tokenizer
+    tokens = engine.model.prompt.locate(tokenizer, POST, 512)
+    assert tokens.ids == engine.model.prompt.encode(tokenizer, [POST], 512)[0].ids
     assert "".join(POST[start:end] for start, end in tokens.spans) == POST
     ids = torch.tensor(tokens.ids)
     filled = ids.clone()
-    filled[tokens.post.start : tokens.post.stop] = engine.tokenizer.eos_token_id
-    embedded = engine.lm.model.get_input_embeddings()(torch.stack((filled, ids)))
-    labels = [engine.tokenizer(text)["input_ids"][0] for text in engine.prompt.label_texts]
+    filled[tokens.post.start : tokens.post.stop] = tokenizer.eos_token_id
+    embedded = engine.model.lm.model.get_input_embeddings()(torch.stack((filled, ids)))
+    labels = [tokenizer(text)["input_ids"][0] for text in engine.model.prompt.label_texts]
     with torch.inference_mode():
-        before, after = label_probabilities(engine.lm, ids, embedded, labels, torch.tensor(gates[0]))[:, 2]
+        before, after = label_probabilities(engine.model.lm, ids, embedded, labels, torch.tensor(gates[0]))[
+            :, 2
+        ]
     assert sum(weight for *_, weight in attributions) == pytest.approx(float(after - before), abs=0.02)
     code, out, _ = run(POST, "--json", "--evidence", "gradient")
     assert code == 0

@@ -87,7 +87,7 @@ def test_base(tiny, monkeypatch, tmp_path):
     assert stored[weight].numel() == 128 * 64 // 2, "two values a byte"
     assert f"{weight}.nested_absmax" in stored, "the scales are quantised as well"
     bf16 = load_engine(load_recipe(str(tiny.recipe), ["base.dtype=bfloat16"]), open_registry(tiny.registry))
-    assert bf16.lm.dtype == torch.bfloat16
+    assert bf16.model.lm.dtype == torch.bfloat16
 
 
 def test_adapters(tiny, monkeypatch, tmp_path):
@@ -205,7 +205,7 @@ def test_its_figure(engine, tiny):
         model.load_adapter(folders[name], adapter_name=name)
     model.base_model.set_adapter(list(engine.adapters))
     gates = np.random.default_rng(0).dirichlet(np.ones(3), size=len(POSTS))
-    probes = encode_probes(base.path, engine.prompt, POSTS, max_tokens=engine.max_tokens)
+    probes = encode_probes(base.path, engine.model.prompt, POSTS, max_tokens=engine.model.max_tokens)
     scalings = {name: load_adapter(path).modules for name, path in folders.items()}
     expected = []
     for row, ids in zip(gates, probes.ids, strict=True):
@@ -252,10 +252,10 @@ def test_training_targets(engine):
         has_rationales=True,
     )
     settings = {"max_tokens": 512, "groups": engine.groups}
-    [row] = encode_rows([example], engine.prompt, engine.tokenizer, with_answers=True, **settings)
-    written = engine.tokenizer.decode(row.ids)
-    assert written.startswith(engine.prompt.render(text) + " offensive")
-    assert engine.prompt.render_answer([engine.groups[0]], ["daft"]) in written
+    [row] = encode_rows([example], engine.model.prompt, engine.model.tokenizer, with_answers=True, **settings)
+    written = engine.model.tokenizer.decode(row.ids)
+    assert written.startswith(engine.model.prompt.render(text) + " offensive")
+    assert engine.model.prompt.render_answer([engine.groups[0]], ["daft"]) in written
     assert row.answer_at
     assert min(row.answer_at) > row.label_at
 
@@ -276,7 +276,7 @@ def test_an_adapter_answers_the_same_in_plain_transformers_and_peft(engine, tiny
     """The interoperation proof of the README: label probabilities within 1e-4 in float32."""
     registry = open_registry(tiny.registry)
     base, adapter = registry.find("base", "tiny"), registry.find("adapter", "one", "tiny")
-    probes = encode_probes(base.path, engine.prompt, max_tokens=engine.max_tokens)
+    probes = encode_probes(base.path, engine.model.prompt, max_tokens=engine.model.max_tokens)
     plain = plain_probabilities(load_with_peft(base.path, adapter.path), probes)
     from hatex.merging.probes import PROBES
 

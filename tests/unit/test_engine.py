@@ -54,7 +54,7 @@ def adapters(starter_engine: Engine, registry: Registry) -> Iterator[list[LoraAd
     """The starter's adapters; whatever a test attaches instead is put back."""
     found = [load_adapter(registry.find("adapter", name, base=BASE)) for name in starter_engine.adapters]
     yield found
-    starter_engine.lm.attach(found)
+    starter_engine.model.lm.attach(found)
 
 
 def test_zeroing_an_adapter_changes_the_posts_that_lean_on_it(
@@ -64,7 +64,7 @@ def test_zeroing_an_adapter_changes_the_posts_that_lean_on_it(
     blend = starter_engine.gate([TWEET])
     before = starter_engine.score([TWEET, TWEET], lean), starter_engine.score([TWEET], blend)
     zeroed = [zero(adapter) if adapter.name == "microblog" else adapter for adapter in adapters]
-    starter_engine.lm.attach(zeroed)
+    starter_engine.model.lm.attach(zeroed)
     after = starter_engine.score([TWEET, TWEET], lean), starter_engine.score([TWEET], blend)
     changed = np.abs(after[0] - before[0]).max(1)
     assert changed[0] > 0.05
@@ -83,7 +83,7 @@ def zero(adapter: LoraAdapter) -> LoraAdapter:
 
 def batch_tolerance(engine: Engine) -> float:
     """How far probabilities may move with the batch a post is in: where bf16 is computed in, the contract's .01."""
-    return 1e-5 if engine.lm.dtype.itemsize == 4 else 0.01
+    return 1e-5 if engine.model.lm.dtype.itemsize == 4 else 0.01
 
 
 def test_probabilities_do_not_depend_on_the_company_of_a_post(starter_engine: Engine) -> None:

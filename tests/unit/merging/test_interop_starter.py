@@ -17,11 +17,11 @@ pytestmark = [
 
 
 def test_a_starter_adapter_and_a_merge_answer_the_same_in_peft(starter_engine, tmp_path):
-    base = Path(starter_engine.tokenizer.name_or_path)
+    base = Path(starter_engine.model.tokenizer.name_or_path)
     registry = open_registry(base.parent.parent)
     names = starter_engine.router.adapters
     adapters = [load_adapter(registry.find("adapter", name, base.name)) for name in names]
-    probes = encode_probes(base, starter_engine.prompt)
+    probes = encode_probes(base, starter_engine.model.prompt)
     first = registry.find("adapter", names[0], base.name).path
     expected = gated_probabilities(base, adapters[:1], [1.0], probes)
     assert (plain_probabilities(load_with_peft(base, first), probes) - expected).abs().max() < 1e-4

@@ -30,7 +30,7 @@ def test_the_ten_lines_of_the_readme_answer_as_hatex_does(registry, monkeypatch,
     assert not re.search(r"^\s*(import|from) hatex", snippet, re.MULTILINE)
 
     engine = hatex.load("starter", registry=registry.root, overrides=["base.dtype=float32"])
-    base = Path(engine.tokenizer.name_or_path)
+    base = Path(engine.model.tokenizer.name_or_path)
     adapter = open_registry(registry.root).find("adapter", ADAPTER, base.name).path
     gates = np.array([[float(name == ADAPTER) for name in engine.adapters]])
     ours = engine.score([POST], gates, calibrated=False)[0]
