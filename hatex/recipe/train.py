@@ -117,7 +117,7 @@ class TrainSection(Section):
     """Where losses are logged besides losses.jsonl; needs `hatex[tensorboard]` or `hatex[wandb]`."""
     report_folder: str = "build/runs"
     """Folder for the files of `report_to`."""
-    report_posts: int = Field(default=0, ge=0)
+    report_posts: int = Field(default=200, ge=0)
     """Seeded posts of the report split that a finished adapter is measured on, for its card; 0: not measured."""
     compare_with: str | None = None
     """Recipe whose engine is measured beside the trained one on the report posts of `eval.data`."""

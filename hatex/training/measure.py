@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -21,8 +21,13 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def measure_rows(lm: GatedLM, rows: Sequence[TrainingRow], job: Job, head: Tensor) -> dict[str, float]:
-    """`posts`, mean `vote_loss`, and `accuracy`: how often the likeliest label lies in a set with most votes."""
+def measure_rows(
+    lm: GatedLM, rows: Sequence[TrainingRow], job: Job, head: Tensor, advance: Callable[[float], None]
+) -> dict[str, float]:
+    """`posts`, mean `vote_loss`, and `accuracy`: how often the likeliest label lies in a set with most votes.
+
+    There is one row at least; `advance` is told the rows of every batch.
+    """
     loss, right = 0.0, 0
     for indices in plan_batches([len(row.ids) for row in rows], 2 * job.train.batch_tokens, Random(0)):
         batch = collate([rows[i] for i in indices], job.pad).to(lm.device)
@@ -31,5 +36,6 @@ def measure_rows(lm: GatedLM, rows: Sequence[TrainingRow], job: Job, head: Tenso
         top = batch.shares == batch.shares.amax(1, keepdim=True)
         agrees = SET_MEMBERS.to(lm.device)[:, logits.argmax(1)].T & top
         right += int(agrees.any(1).sum())
-    count = max(1, len(rows))
+        advance(len(indices))
+    count = len(rows)
     return {"posts": len(rows), "vote_loss": round(loss / count, 4), "accuracy": round(right / count, 4)}

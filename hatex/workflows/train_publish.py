@@ -119,14 +119,18 @@ def measure_adapter(
 ) -> dict[str, float]:
     """Vote loss and accuracy (the likeliest label is in a likeliest set of the votes) on seeded report posts.
 
-    Nothing where the recipe asks for none (`train.report_posts`).
+    Nothing where the recipe asks for none (`train.report_posts`), or there are none.
     """
     if not plan.train.report_posts:
         return {}
     from hatex.training.encoding import label_tokens
     from hatex.training.measure import measure_rows
 
-    lm.attach([adapter])
     rows = report_rows(plan, job, tokenizer)
+    if not rows:
+        return {}
+    lm.attach([adapter])
     head = lm.vocabulary[label_tokens(plan.prompt, tokenizer)]
-    return {f"report_{name}": value for name, value in measure_rows(lm, rows, job, head).items()}
+    with plan.progress.task(f"Measuring {job.name}", len(rows), "posts") as advance:
+        measured = measure_rows(lm, rows, job, head, advance)
+    return {f"report_{name}": value for name, value in measured.items()}
