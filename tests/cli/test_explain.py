@@ -18,6 +18,8 @@ from hatex.cli import main
 from hatex.registry import Registry
 
 POST = "Honestly, your football club is a circus and all of you are clowns"
+MARKED = "football is your circus, honestly"
+"""The small model calls it hate and marks words of it."""
 ADAPTERS = ("microblog", "forums", "full")
 
 
@@ -226,19 +228,49 @@ def test_odd_texts_are_answered(run: Any, text: str) -> None:
         assert item["text"] == text[item["start"] : item["end"]]
 
 
-def test_samples(run: Any) -> None:
-    arguments = (POST, "--json", "--temperature", "2", "--top-p", "0.95", "--num-return-sequences", "3")
-    code, out, _ = run(*arguments, "--seed", "5")
-    assert code == 0
-    assert len(json.loads(out)["samples"]) == 2
-    assert run(*arguments, "--seed", "5")[1] == out
+def test_samples_are_drawn_by_seed_and_temperature(run: Any) -> None:
+    def drawn(*arguments: str) -> list[str]:
+        code, out, _ = run(MARKED, "--json", "--evidence", "none", *arguments)
+        assert code == 0
+        record = json.loads(out)
+        return [json.dumps(each) for each in (record["explanation"], *record.get("samples", ()))]
+
+    hot = ("--temperature", "2", "--top-p", "0.95", "--num-return-sequences", "3")
+    first = drawn(*hot, "--seed", "5")
+    assert len(set(first)) > 1
+    assert drawn(*hot, "--seed", "5") == first
+    assert drawn(*hot, "--seed", "6") != first
+
+
+def test_a_small_token_budget_cuts_the_answer(run: Any) -> None:
+    words = [
+        json.loads(run(MARKED, "--json", *budget)[1])["explanation"]["harmful_words"]
+        for budget in ((), ("--max-new-tokens", "2"))
+    ]
+    assert words[0]
+    assert not words[1]
+
+
+def test_each_adapters_own_answer_is_the_one_it_gives_alone(run: Any) -> None:
+    out = run(MARKED, "--evidence", "none")[1]
+    seen = set()
+    for name in ADAPTERS:
+        strategy = "full" if name == "full" else f"single:{name}"
+        alone = json.loads(run(MARKED, "--json", "--evidence", "none", "--strategy", strategy)[1])
+        share = f"{alone['probabilities'][alone['label']]:.0%}".replace("%", " %")
+        (line,) = [row for row in out.splitlines() if row.startswith(f"│ {name} ")]
+        assert f"{alone['label']} {share}" in line
+        seen.add(share)
+    assert len(seen) > 1
 
 
 def test_masks_reach_every_format(run: Any) -> None:
-    marked = [w["text"] for w in json.loads(run(POST, "--json")[1])["explanation"]["harmful_words"]]
+    marked = [w["text"] for w in json.loads(run(MARKED, "--json")[1])["explanation"]["harmful_words"]]
     words = {word.strip(",") for text in marked for word in text.split() if len(word.strip(",")) > 3}
+    assert words
     for form in ("json", "rich", "markdown", "html", "svg"):
-        out = run(POST, "--mask", "--format", form)[1]
+        assert all(word in run(MARKED, "--format", form)[1] for word in words)
+        out = run(MARKED, "--mask", "--format", form)[1]
         assert not [word for word in words if word in out]
 
 
@@ -356,7 +388,7 @@ def redirected_stdin(path: Path) -> Iterator[None]:
             os.close(saved)
 
 
-def test_a_template_that_explains_first_is_scored_behind_its_explanation(run: Any) -> None:
+def test_a_template_that_explains_first_is_scored_behind_its_explanation(home: Path, run: Any) -> None:
     arguments = (POST, "--json", "--evidence", "none", "--set", "prompt=five-part")
     code, out, _ = run(*arguments)
     assert code == 0
@@ -364,6 +396,48 @@ def test_a_template_that_explains_first_is_scored_behind_its_explanation(run: An
     assert record["explanation"]["style"] == "generated"
     assert record["explanation"]["summary"]
     assert run(*arguments)[1] == out
+    engine = engine_of(home, "prompt=five-part")
+    gates = engine.gate([POST])
+    (preface,) = engine.model.explainer.write_prefaces([POST], gates.astype(np.float32))
+    assert record["explanation"]["summary"] in preface
+    ids = engine.model.tokenizer(engine.model.prompt.render(POST) + preface)["input_ids"]
+    behind = engine.model.score([ids], gates, "delta")[0]
+    assert list(record["probabilities"].values()) == pytest.approx(behind.tolist(), abs=1e-4)
+
+
+def engine_of(home: Path, *overrides: str) -> Any:
+    from hatex.engine import load_engine
+    from hatex.recipe import load_recipe
+
+    return load_engine(
+        load_recipe(str(home / "tiny.yaml"), list(overrides)), Registry(home / "registry", None)
+    )
+
+
+def test_answers_are_calibrated_as_the_router_says(home: Path) -> None:
+    from hatex.routing.calibration import Calibration
+    from hatex.routing.router import Router
+
+    plain = engine_of(home)
+    draw = np.random.default_rng(1)
+    calibration = Calibration(draw.uniform(0.5, 2, len(ADAPTERS)), draw.normal(size=(len(ADAPTERS), 3)))
+    registry = Registry(home / "registry", None)
+    with registry.publish("router", "calibrated", manifest_fields={"adapters": list(ADAPTERS[:2])}) as folder:
+        Router(ADAPTERS[:2], plain.router.weights).save(folder, calibration.record(ADAPTERS))
+    engine, texts = engine_of(home, "router=calibrated"), [POST, MARKED]
+    gates = engine.gate(texts)
+    raw = plain.score(texts, gates)
+    assert engine.score(texts, gates, calibrated=False) == pytest.approx(raw)
+    logits = (gates @ calibration.scales)[:, None] * np.log(raw) + gates @ calibration.biases
+    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert np.abs(expected - raw).max() > 0.05
+    assert engine.score(texts, gates) == pytest.approx(expected, abs=1e-5)
+    options = engine.explain_options
+    assert engine.model.score_variants(texts, texts, [0, 1], gates, options) == pytest.approx(
+        expected, abs=1e-4
+    )
+    answered = np.array([list(verdict.probabilities.values()) for verdict in engine.verdicts(texts)])
+    assert answered == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("is_fast", [True, False], ids=["own blocks", "transformers"])
@@ -421,6 +495,7 @@ def test_gradients_add_up_to_what_the_post_changes(home: Path, run: Any) -> None
         before, after = label_probabilities(engine.model.lm, ids, embedded, labels, torch.tensor(gates[0]))[
             :, 2
         ]
+    assert engine.score([POST], gates, calibrated=False)[0, 2] == pytest.approx(float(after), abs=1e-5)
     assert sum(weight for *_, weight in attributions) == pytest.approx(float(after - before), abs=0.02)
     code, out, _ = run(POST, "--json", "--evidence", "gradient")
     assert code == 0

@@ -21,7 +21,8 @@ from hatex.training.checkpoint import Progressed, checkpoints, load_checkpoint, 
 from hatex.training.encoding import encode_rows, label_tokens
 from hatex.training.initial import fresh_adapter
 from hatex.training.job import Job
-from hatex.training.loop import AdapterTrainer
+from hatex.training.loop import AdapterTrainer, tune_loss
+from hatex.training.optimizer import learning_rate
 from hatex.training.partners import draw_gates
 from hatex.types import NO_PROGRESS
 
@@ -91,6 +92,52 @@ def test_a_post_counts_as_much_in_a_batch_of_few_as_in_one_of_many(trainer_of) -
         alone.append(torch.cat([p.grad.flatten() for p in trainer.parameters.values()]))
     torch.testing.assert_close(by_batch[0], sum(alone[:4]), rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(by_batch[1] - by_batch[0], alone[4], rtol=1e-3, atol=1e-5)
+
+
+def test_a_rows_weight_multiplies_its_gradient_and_its_share_of_the_tune_loss(trainer_of) -> None:
+    trainer = trainer_of()
+    found = []
+    for weight in (1.0, 3.0):
+        trainer.job = replace(trainer.job, rows=[replace(trainer.job.rows[0], weight=weight)])
+        trainer.optimizer.zero_grad()
+        trainer._backward(0, [0], 1)
+        found.append(torch.cat([p.grad.flatten() for p in trainer.parameters.values()]))
+    assert found[0].abs().sum() > 0
+    torch.testing.assert_close(found[1], 3 * found[0])
+    first, second, *_ = trainer.job.tune_rows
+    light, heavy = (
+        tune_loss(trainer.lm, replace(trainer.job, tune_rows=[row]), trainer.head) for row in (first, second)
+    )
+    both = replace(trainer.job, tune_rows=[first, replace(second, weight=3.0)])
+    assert light != heavy
+    assert tune_loss(trainer.lm, both, trainer.head) == pytest.approx((light + 3 * heavy) / 4, rel=1e-4)
+
+
+def test_the_unit_of_the_gradient_is_the_mean_weight_of_a_batch(trainer_of) -> None:
+    trainer = trainer_of()
+    assert trainer.unit == pytest.approx(24 / len(trainer.batches))
+    assert len(trainer.batches) > 1
+
+
+def test_steps_follow_the_recipes_schedule_norm_and_decay(trainer_of) -> None:
+    train = {"adapters": {"a": {"lr": 3e-3, "epochs": 2}}, "lr": 1e-2, "warmup_share": 0.2}
+    trainer = trainer_of(**train, max_grad_norm=1e-3, weight_decay=0.07, checkpointing=True)
+    step, seen = trainer.optimizer.step, []
+
+    def watched() -> None:
+        (group,) = trainer.optimizer.param_groups
+        norm = torch.cat([p.grad.flatten() for p in trainer.parameters.values()]).norm().item()
+        seen.append((group["lr"], group["weight_decay"], norm, trainer.lm.decoder.checkpointing))
+        step()
+
+    trainer.optimizer.step = watched  # type: ignore[method-assign]
+    trainer.run(resume=False)
+    expected = [learning_rate(i, trainer.steps, 3e-3, 0.2) for i in range(trainer.steps)]
+    assert [rate for rate, *_ in seen] == expected
+    assert len(set(expected)) > 3
+    assert {decay for _, decay, *_ in seen} == {0.07}
+    assert [norm for _, _, norm, _ in seen] == pytest.approx([1e-3] * trainer.steps, rel=1e-2)
+    assert all(checkpointing for *_, checkpointing in seen)
 
 
 def test_an_adapter_that_gets_worse_keeps_its_best_weights(trainer_of) -> None:
