@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hatex.cli import main
@@ -112,6 +113,25 @@ def test_strategy_space_and_kept_fields(tiny, tmp_path, capfdbinary) -> None:
         assert code == 0
         models.add(other["model"])
     assert len(models) == 4
+
+
+def test_every_blend_space_mixes_in_its_own_way(tiny, tmp_path, capfdbinary) -> None:
+    posts = str(write_posts(tmp_path / "posts.jsonl", POSTS[:8]))
+
+    def answers(*options: str) -> tuple[np.ndarray, np.ndarray]:
+        code, records, _ = route(capfdbinary, posts, *options, *tiny.options)
+        assert code == 0
+        read = [[list(r[field].values()) for r in records] for field in ("probabilities", "gates")]
+        return np.array(read[0]), np.array(read[1])
+
+    spaces = [answers("--space", space)[0] for space in ("delta", "probability", "reference")]
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert np.abs(spaces[i] - spaces[j]).max() > 1e-4
+    delta, gates = answers()
+    assert np.array_equal(delta, spaces[0])
+    alone = [answers("--strategy", name)[0] for name in ("single:one", "single:two", "full")]
+    mixed = np.einsum("na,anl->nl", gates, np.stack(alone))
+    assert spaces[1] == pytest.approx(mixed, abs=1e-4)
 
 
 @pytest.mark.parametrize(
