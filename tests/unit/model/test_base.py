@@ -14,7 +14,7 @@ from tiny_bases import MIXED, SIZES, random_adapters, random_batch, write_base
 from transformers import AutoModelForCausalLM, PhiConfig
 
 from hatex.errors import FetchError, ModelError, RegistryError, UsageError
-from hatex.model import policy, quantizing
+from hatex.model import gatedlm, policy, quantizing, weights
 from hatex.model.base import ensure_base
 from hatex.model.gatedlm import GatedLM
 from hatex.model.loading import iter_tensors
@@ -192,6 +192,23 @@ def test_a_head_with_a_bias_is_refused(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="more than a matrix"):
         GatedLM.load(tmp_path, "resident", torch.float32)
+
+
+def test_few_rows_are_computed_packed_and_more_unpacked(
+    base: Artefact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gatedlm, "measured_packed_rows", lambda *_: 4)
+    layers = GatedLM.load(base.path, "mixed", torch.bfloat16).gated_layers().values()
+    assert {layer.base.packed_rows for layer in layers} == {4}
+    seen = []
+    monkeypatch.setattr(weights, "packed_matmul", lambda x, *_: seen.append(len(x)))
+    weight = build_weight(quantize(torch.randn(96, 64), 64), "dequantize", torch.float32)
+    assert isinstance(weight, Nf4Weight)
+    weight.packed_rows = 4
+    with torch.inference_mode():
+        for count in (1, 4, 5):
+            weight(torch.randn(count, 64))
+    assert seen == [1, 4]
 
 
 def test_auto_is_resident_where_it_fits_and_mixed_where_not(
