@@ -9,11 +9,14 @@ import torch
 
 from hatex.cli import main
 from hatex.data.examples import write_examples
+from hatex.engine import load_engine
+from hatex.recipe import load_recipe
 from hatex.registry import Registry, open_registry
 from hatex.registry.adapters import load_adapter
 from hatex.types import Example, Vote
 
 POSTS = ("the club lost again", "a lovely match", "what a daft referee", "see you on Sunday")
+LABELS = ("neutral", "offensive", "hate")
 WEIGHTS = ("-w", "one=0.75", "-w", "two=0.25")
 
 
@@ -30,27 +33,31 @@ def registry(tmp_path: Path) -> Registry:
     return open_registry(tmp_path / "home")
 
 
-@pytest.fixture
-def prepared(tmp_path: Path) -> str:
-    """Tune and report posts of two invented data sets."""
-    labels = ("neutral", "offensive", "hate")
+def prepare(folder: Path, **labels: tuple[str, ...]) -> str:
+    """Posts of two invented data sets; `labels` go round in each split that they name."""
     examples = [
         Example(
             id=f"{dataset}-{split}-{n}",
             dataset=dataset,
             platform="one",
             text=f"{POSTS[n % 4]}, {split} number {n}",
-            votes=(Vote((labels[n % 3],)),),
+            votes=(Vote((given[n % len(given)],)),),
             split=split,
             group=str(n),
         )
         for dataset in ("games", "letters")
-        for split in ("tune", "report")
+        for split, given in labels.items()
         for n in range(9)
     ]
-    (tmp_path / "prepared").mkdir()
-    write_examples(tmp_path / "prepared" / "examples.parquet", examples)
-    return str(tmp_path / "prepared")
+    folder.mkdir(exist_ok=True)
+    write_examples(folder / "examples.parquet", examples)
+    return str(folder)
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> str:
+    """Tune and report posts with every label."""
+    return prepare(tmp_path / "prepared", tune=LABELS, report=LABELS)
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> dict:
@@ -84,12 +91,32 @@ def test_fixed_weights_make_an_adapter_with_its_lineage(options, registry, capsy
         torch.testing.assert_close(scaling * B.double() @ A.double(), expected, atol=1e-5, rtol=1e-6)
 
 
-def test_gates_of_a_file_of_posts_become_the_weights(options, tmp_path, capsys):
+def test_gates_of_a_file_of_posts_become_the_weights(options, registry, tmp_path, capsys):
     lines = [json.dumps({"text": text}) for text in POSTS]
     (tmp_path / "posts.jsonl").write_text("\n".join(lines) + "\n")
     record = run(capsys, "--name", "mix", "--gates-from", str(tmp_path / "posts.jsonl"), *options)
-    assert set(record["weights"]) == {"one", "two"}
+    gates = load_engine(load_recipe(options[1]), registry).gate(POSTS).mean(axis=0)
+    expected = {name: gate for name, gate in zip(("one", "two"), gates, strict=False) if gate > 0}
+    assert record["weights"] == pytest.approx(expected)
     assert sum(record["weights"].values()) == pytest.approx(1)
+
+
+def test_gates_of_a_prepared_folder_are_those_of_its_tune_posts(options, tmp_path, capsys):
+    folder = prepare(tmp_path / "prepared", tune=LABELS)
+    record = run(capsys, "--name", "mix", "--gates-from", folder, *options)
+    assert sum(record["weights"].values()) == pytest.approx(1)
+
+
+def test_report_posts_measure_a_merge_and_choose_no_weights(options, tmp_path, capsys):
+    search = ("--optimise", "macro_f1", "--data", str(tmp_path / "prepared"), "--set", "merge.steps=4")
+    records = []
+    for report in (("neutral",), ("hate",)):
+        prepare(tmp_path / "prepared", tune=LABELS, report=report)
+        records.append(run(capsys, "--name", "mix", *search, *options, "--replace"))
+    first, second = records
+    assert first["trials"] == second["trials"]
+    assert first["exact_macro_f1"] != second["exact_macro_f1"]
+    assert first["methods"][0]["macro_f1"] != second["methods"][0]["macro_f1"]
 
 
 def test_gates_of_prepared_data_and_methods_side_by_side(options, registry, prepared, capsys):
@@ -158,10 +185,16 @@ def test_every_export_is_compared_and_loads_without_hatex(options, tmp_path, cap
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out" / "hf")
     ids = torch.tensor([tokenizer("hello")["input_ids"]])
     with torch.no_grad():
-        plain = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "hf", dtype=torch.float32)(ids).logits
+        plain = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "hf", dtype=torch.float32)
+        plain_logits = plain(ids).logits
         packed = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "nf4", dtype=torch.float32)
         assert packed.is_loaded_in_4bit
-        assert (packed(ids).logits.float() - plain).abs().max() < 0.5
+        assert (packed(ids).logits.float() - plain_logits).abs().max() < 0.5
+        merged, rounded = (
+            model.model.layers[0].self_attn.q_proj(torch.eye(64)).float() for model in (plain, packed)
+        )
+    # The adapter is larger than the base's 4-bit grid reaches: directions are what can be held.
+    assert (rounded.sign() == merged.sign()).float().mean() > 0.9
 
 
 def test_a_table_for_a_person(options, tmp_path, capsys):
@@ -220,6 +253,29 @@ def test_adapters_of_different_bases_do_not_merge(options, registry, capsys):
     assert "does not fit base 'tiny'" in error["message"]
 
 
+def test_adapters_that_answer_as_one_group_would_are_not_merged(options, registry, capsys):
+    path = registry.find("adapter", "two", "tiny").path / "manifest.yaml"
+    path.write_text(f"{path.read_text()}perspective: home fans\n")
+    before = folders(registry.root / "adapters")
+    error = run(capsys, "--name", "mix", *WEIGHTS, *options, code=1)["error"]
+    assert error["message"].startswith("two answers as one group of annotators would")
+    assert folders(registry.root / "adapters") == before
+
+
+@pytest.mark.parametrize(
+    ("licence", "merged", "card"),
+    [("licence: MIT\n", "CC0-1.0 AND MIT", "CC0-1.0 AND MIT"), ("", None, "unknown")],
+    ids=["known", "unknown"],
+)
+def test_a_merge_is_under_the_licences_of_all_its_parents(options, registry, capsys, licence, merged, card):
+    path = registry.find("adapter", "two", "tiny").path / "manifest.yaml"
+    path.write_text(path.read_text().replace("licence: CC0-1.0\n", licence))
+    run(capsys, "--name", "mix", *WEIGHTS, *options)
+    found = registry.find("adapter", "mix", "tiny")
+    assert found.manifest.licence == merged
+    assert f"license: {card}\n" in (found.path / "README.md").read_text()
+
+
 def test_an_imported_adapter_merges_with_one_that_was_trained_here(options, registry, tmp_path, capsys):
     one = registry.find("adapter", "one", "tiny")
     (tmp_path / "foreign").mkdir()
@@ -233,7 +289,8 @@ def test_an_imported_adapter_merges_with_one_that_was_trained_here(options, regi
     assert registry.find("adapter", "mix", "tiny").manifest.base_identity == one.manifest.base_identity
 
 
-def test_an_export_that_answers_otherwise_is_not_announced(tiny, tmp_path):
+@pytest.mark.parametrize("kind", ["peft", "hf", "gguf-lora"])
+def test_an_export_that_answers_otherwise_is_not_announced(tiny, tmp_path, kind):
     from hatex.data.prompts import load_prompt
     from hatex.errors import ModelError
     from hatex.merging.exports import ExportJob, export
@@ -247,5 +304,5 @@ def test_an_export_that_answers_otherwise_is_not_announced(tiny, tmp_path):
     wrong = torch.tensor([[1.0, 0.0, 0.0]] * 50)
     job = ExportJob(base, adapter, probes, wrong, "card", "tiny")
     with pytest.raises(ModelError, match="differs by"):
-        export(job, "hf", tmp_path / "out" / "hf")
+        export(job, kind, tmp_path / "out" / kind)
     assert list((tmp_path / "out").iterdir()) == []

@@ -92,6 +92,9 @@ def test_a_half_copied_folder_says_what_to_do_and_a_file_is_no_registry(home, ca
     error = run_json(capsys, "show", "adapter:tiny/half", code=1)["error"]
     assert error["kind"] == "integrity"
     assert "delete the folder" in error["hint"]
+    record = run_json(capsys, "verify", code=1)
+    assert record["intact"] is False
+    assert "not an artefact" in record["artefacts"]["half"][0]
     (home / "file").touch()
     error = run_json(capsys, "list", "--registry", str(home / "file"), code=1)["error"]
     assert "a registry is a folder" in error["message"]

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,8 @@ def test_explanations_are_written_and_cached(tmp_path: Path, monkeypatch: pytest
 
 def test_only_masked_text_leaves(tmp_path: Path) -> None:
     secret = "clowns @Fan_77 wrote to a.b@example.org or 202-555-0143 see http://x.example/y"
-    write_examples(tmp_path / FILE_NAME, [example(1, secret)])
+    marked = (Rationale(0, 6), Rationale(7, 14))  # the second is a name
+    write_examples(tmp_path / FILE_NAME, [replace(example(1, secret), rationales=marked)])
     with serving(lambda _, body: good(body)) as server:
         assert run(tmp_path, server.url).answered == 1
         sent = json.dumps(server.bodies)
@@ -180,6 +182,10 @@ def test_refusals_are_retried_as_the_server_asks(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"harmful_words": [{"text": "jesters", "group": None}]}, "a quote does not stand in the post"),
+        (
+            {"harmful_words": [{"text": "clowns", "group": "Goalkeepers"}]},
+            "a quote names a group that is not in the list",
+        ),
         ({"affected_groups": ["Goalkeepers"]}, "affected_groups holds something that is not in the list"),
         ({"summary": "word " * 151}, "summary is not a text of at most 150 words"),
         ({"extra": 1}, "the answer does not have the four fields"),
@@ -194,6 +200,30 @@ def test_invalid_answers_are_asked_again_then_counted(
     assert dict(report.failures) == {message: 1}
     assert (report.answered, report.requests) == (1, 4)
     assert [x.explanation is None for x in read_examples(tmp_path)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "change", [{"model": "n"}, {"temperature": 0.5}, {"max_tokens": 300}, {"groups": ("Other group",)}]
+)
+def test_an_answer_to_another_question_or_of_another_model_is_not_taken_from_the_cache(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    with serving(lambda _, body: good(body)) as server:
+        for changes in ({}, change):
+            write_examples(tmp_path / FILE_NAME, [example(1)])
+            report = run(tmp_path, server.url, **changes)
+    assert (report.cached, report.answered, len(server.bodies)) == (0, 1, 2)
+
+
+def test_a_limit_asks_the_same_sample_every_time(tmp_path: Path) -> None:
+    with serving(lambda _, body: good(body)) as server:
+        asked = []
+        for _ in range(2):
+            write_examples(tmp_path / FILE_NAME, [example(number) for number in range(6)])
+            assert run(tmp_path, server.url, limit=2).chosen == 2
+            asked.append([x.id for x in read_examples(tmp_path) if x.explanation])
+    assert asked[0] == asked[1]
+    assert (len(asked[0]), len(server.bodies)) == (2, 2)
 
 
 def test_the_cap_stops_and_the_next_run_goes_on(tmp_path: Path) -> None:

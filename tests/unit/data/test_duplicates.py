@@ -5,14 +5,26 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hatex.data.corpus import Corpus
 from hatex.data.duplicates import KeyTable, components, near_edges, text_keys
 from hatex.data.formatting import vary
-from hatex.data.holdout import Holdout, load_texts
-from hatex.data.signatures import GROUP_BAND, agreement, band_keys, build_signatures, is_signed, word_set
+from hatex.data.holdout import Holdout, flag_copies, load_texts
+from hatex.data.shards import READ_ROWS, Shard
+from hatex.data.signatures import (
+    GROUP_BAND,
+    PERMUTATIONS,
+    agreement,
+    band_keys,
+    build_signatures,
+    is_signed,
+    word_set,
+)
 from hatex.errors import DataError
 
 WORDS = [
@@ -112,6 +124,54 @@ def test_holdout_equals_brute_force(data: st.DataObject) -> None:
         assert found == "equal text"
     else:
         assert (found == "near copy") == any(is_near(word_set(text)) for text in held)
+
+
+def test_a_copy_is_found_by_the_last_word_that_may_find_it() -> None:
+    """Three of five words in common is .6 exactly; the held text's rarest word is not among them."""
+    assert Holdout(["ace ball fan goal"], 0.6).match("ball fan goal zone") == "near copy"
+    assert Holdout(["ace ball fan goal"], 0.61).match("ball fan goal zone") is None
+
+
+def test_copies_keep_their_rows_behind_the_first_batch_and_the_first_shard(tmp_path: Path) -> None:
+    copy, other = "the referee is blind", "fans"
+    keys = {text: sorted(text_keys(text)) for text in (copy, other)}
+
+    def shard(name: str, texts: list[str]) -> Shard:
+        table = pa.table({"text": texts, "text_keys": pa.array(map(keys.get, texts), pa.list_(pa.uint64()))})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+        return Shard(tmp_path, name)
+
+    long, short = shard("a", [other] * READ_ROWS + [copy, other]), shard("b", [other, copy])
+    first = READ_ROWS + 2
+    equal, near = flag_copies(Holdout(["The referee is BLIND!"], 0.5), [(0, long), (first, short)], first + 2)
+    assert np.flatnonzero(equal).tolist() == [READ_ROWS, first + 1]
+    assert not near.any()
+
+
+def test_near_copies_join_over_another_post_of_their_band(tmp_path: Path) -> None:
+    signatures = build_signatures([frozenset(WORDS[:10]), frozenset(WORDS[20:30]), frozenset(WORDS[:9])])
+    table = KeyTable(tmp_path, "b")
+    table.add(np.full(3, 7, np.uint64), np.arange(3))
+    near = {
+        (int(a), int(b)) for x, y in near_edges(table, signatures, 0.65) for a, b in zip(x, y, strict=True)
+    }
+    assert near == {(0, 2)}
+
+
+def test_near_copies_of_a_large_shard_keep_their_rows(tmp_path: Path) -> None:
+    """Signatures are read some 50,000 at a time."""
+    rows = np.zeros((50_003, PERMUTATIONS), np.uint32)
+    rows[[7, 50_001]] = build_signatures([frozenset(WORDS[:10])])
+    shards = [Shard(tmp_path, name) for name in ("a", "b")]
+    rows[:5].tofile(shards[0].signature_path)
+    rows.tofile(shards[1].signature_path)
+    corpus = Corpus(shards, tmp_path / "scratch")
+    near = {
+        (int(a), int(b))
+        for x, y in near_edges(corpus.band_table(), corpus.signatures(), 0.65)
+        for a, b in zip(x, y, strict=True)
+    }
+    assert near == {(12, 50_006)}
 
 
 def test_holdout_files(tmp_path: Path) -> None:

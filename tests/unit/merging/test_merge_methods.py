@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hatex.errors import UsageError
@@ -213,6 +213,7 @@ def test_adapters_of_different_bases_are_refused():
         merge_adapters([random_adapter("a", 4, 1.0, 0), other], MergePlan("m", {"a": 1.0, "b": 1.0}))
 
 
+@settings(deadline=None)
 @given(
     weights=st.lists(st.floats(-2, 2).filter(lambda w: abs(w) > 1e-3), min_size=3, max_size=3),
     method=st.sampled_from(["cat", "svd", "dare_linear", "magnitude_prune"]),
@@ -224,6 +225,7 @@ def test_at_density_one_additive_methods_are_exact_for_any_weights(weights, meth
     assert merge_adapters(adapters, plan).report.relative_error < 1e-4
 
 
+@settings(deadline=None)
 @given(rank=st.integers(1, 6), seed=st.integers(0, 50))
 def test_randomised_svd_finds_low_rank_matrices_exactly(rank, seed):
     generator = torch.Generator().manual_seed(seed)

@@ -264,13 +264,18 @@ def test_pickled_adapters_are_refused_unread(tmp_path):
         load_adapter(tmp_path)
 
 
-def test_an_adapter_from_the_registry_is_checked_against_its_manifest(tmp_path):
+@pytest.mark.parametrize("file", ["adapter_model.safetensors", "adapter_config.json"])
+def test_an_adapter_from_the_registry_is_checked_against_its_manifest(tmp_path, file):
     registry = Registry(tmp_path / "home")
     update = LoraUpdate(torch.ones(2, 4), torch.ones(4, 2), 0.5)
     with registry.publish("adapter", "wiki", base="tiny", manifest_fields={}) as folder:
         save_adapter(folder, LoraAdapter("wiki", {"model.layers.0.q_proj": update}))
     found = registry.find("adapter", "wiki", "tiny")
     assert load_adapter(found).name == "wiki"
-    edit(found.path, lambda t: next(iter(t.values())).mul_(2))
-    with pytest.raises(IntegrityError, match="not the file that the manifest names"):
+    if file.endswith(".json"):
+        config = json.loads((found.path / file).read_text())
+        (found.path / file).write_text(json.dumps(config | {"lora_alpha": 9}))
+    else:
+        edit(found.path, lambda t: next(iter(t.values())).mul_(2))
+    with pytest.raises(IntegrityError, match=f"{file} is not the file that the manifest names"):
         load_adapter(found)

@@ -274,6 +274,29 @@ def test_router_imports_need_classes_that_match(registry, tmp_path):
     assert registry.list() == ()
 
 
+def test_a_router_that_reads_another_width_than_its_encoder_gives_is_refused(registry, tmp_path):
+    import_source(registry, str(encoder_folder(tmp_path / "mini")), ImportOptions())
+    torch.save(router_state(width=16), tmp_path / "r.pth")
+    with pytest.raises(ModelError, match="the router reads 16 numbers, encoder 'mini' gives 384"):
+        import_source(registry, str(tmp_path / "r.pth"), ImportOptions(classes=CLASSES, encoder="mini"))
+    assert registry.list("router") == ()
+
+
+def test_lineage_says_what_has_changed_since(registry, tmp_path):
+    import_source(registry, str(encoder_folder(tmp_path / "mini")), ImportOptions())
+    torch.save(router_state(), tmp_path / "r.pth")
+    [router] = import_source(
+        registry, str(tmp_path / "r.pth"), ImportOptions(classes=CLASSES, encoder="mini")
+    )
+    states = {node.ref: node.state for node in trace(registry, router).walk()}
+    assert states["encoder:mini"] == "same"
+    other = encoder_folder(tmp_path / "other")
+    import_source(registry, str(other), ImportOptions(name="mini", replace=True))
+    states = {node.ref: node.state for node in trace(registry, router).walk()}
+    assert states["encoder:mini"] == "changed"
+    assert states["router:r"] == "same"
+
+
 @pytest.mark.data
 def test_the_real_research_router_is_read(registry):
     path = os.environ.get("HATEX_REFERENCE_ROUTER")
@@ -338,6 +361,19 @@ def test_another_registry_comes_in_whole_or_not_at_all(registry, tmp_path):
     with pytest.raises(IntegrityError, match="sha256 differs"):
         import_source(fresh, str(theirs.root), ImportOptions())
     assert fresh.list() == ()
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [("README.md", "sha256 differs from the manifest"), ("stray.txt", "not in the manifest")],
+)
+def test_an_artefact_that_is_damaged_where_it_lies_stays_there(registry, tmp_path, file, reason):
+    theirs = Registry(tmp_path / "theirs")
+    [found] = import_source(theirs, str(peft_folder(tmp_path / "mine")), ImportOptions(base="tiny"))
+    (found.path / file).write_text("changed")
+    with pytest.raises(IntegrityError, match=f"{file}: {reason}"):
+        import_source(registry, str(found.path), ImportOptions())
+    assert registry.list() == ()
 
 
 @pytest.mark.parametrize("source", ["no/such/path", "absent", "", "https://example.org/a"])

@@ -3,16 +3,19 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from hatex.errors import IntegrityError, RegistryError
 from hatex.registry import Registry, open_registry
 from hatex.registry.manifest import dump_manifest, parse_manifest
+from hatex.registry.staging import move_into_place
 from hatex.registry.store import checked_file
 
 
@@ -83,6 +86,31 @@ def test_artefacts_are_immutable_unless_replaced(registry):
     replaced = publish(registry, text="new", replace=True)
     assert (replaced.path / "a.txt").read_text() == "new"
     assert registry.verify(replaced) == ()
+
+
+def test_a_replacement_that_cannot_move_in_leaves_the_old_artefact(registry, tmp_path):
+    found = publish(registry)
+    before = snapshot(registry.root)
+    with pytest.raises(OSError, match="No such file"):
+        move_into_place(tmp_path / "gone.new", found.path)
+    assert snapshot(registry.root) == before
+    assert registry.verify(registry.find("router", "r")) == ()
+
+
+def test_a_finished_folder_moves_in_only_under_the_registrys_lock(registry):
+    is_held, was_there = threading.Event(), []
+
+    def hold() -> None:
+        with FileLock(registry.root / ".lock"):
+            is_held.set()
+            time.sleep(0.3)
+            was_there.append((registry.root / "routers" / "r").exists())
+
+    other = threading.Thread(target=hold)
+    write(registry, "r", lambda _: (other.start(), is_held.wait(30)))
+    other.join()
+    assert was_there == [False]
+    assert registry.find("router", "r").name == "r"
 
 
 def test_a_name_taken_while_staging_is_kept(registry):
@@ -205,6 +233,7 @@ def test_a_manifest_of_absurd_size_is_not_read(registry):
         ("schema: 1\nkind: shop\nname: x\ncreated: now\nfiles: {}\n", "kind 'shop'"),
         ("schema: 1\nkind: router\nname: x\ncreated: now\nfiles: {../x: '" + "0" * 64 + "'}\n", "leaves"),
         ("schema: 1\nkind: router\nname: x\ncreated: now\nfiles: {/etc/x: '" + "0" * 64 + "'}\n", "leaves"),
+        ("schema: 1\nkind: router\nname: x\ncreated: now\nfiles: {'..\\x': '" + "0" * 64 + "'}\n", "leaves"),
         ("schema: 1\nkind: router\nname: x\ncreated: now\nfiles: {x: abc}\n", "sha256"),
         ("!!python/object/apply:os.getcwd []", "not a|not valid"),
     ],
@@ -279,12 +308,18 @@ def test_of_two_writers_of_one_name_one_wins(registry):
     assert registry.verify(found) == ()
 
 
-def test_kill_between_two_renames_restores_the_old_artefact(registry):
+@pytest.mark.parametrize(
+    "next_command",
+    [Registry.gc, lambda registry: publish(registry, name="other")],
+    ids=["gc", "publish"],
+)
+def test_kill_between_two_renames_restores_the_old_artefact(registry, next_command):
     found = publish(registry)
     staging = registry.root / ".staging"
     found.path.rename(staging / "token.old")
     (staging / "token.lock").touch()
-    assert registry.gc() == 1
+    next_command(registry)
+    assert list(staging.iterdir()) == []
     assert registry.verify(registry.find("router", "r")) == ()
 
 

@@ -1,6 +1,9 @@
 """The whole data half on small invented tables: same bytes, nothing leaked, nothing lost."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import active_children
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -53,14 +56,16 @@ def put(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def section(folder: Path, *files: Path, **changes: Any) -> PrepareSection:
+def section(
+    folder: Path, *files: Path, columns: dict[str, str] | None = None, **changes: Any
+) -> PrepareSection:
     sources = [
         {
             "source": "table",
             "name": f.stem,
             "path": str(f),
             "platform": "forums",
-            "columns": {"text": "text", "id": "id", "label": "label"},
+            "columns": {"text": "text", "id": "id", "label": "label", **(columns or {})},
         }
         for f in files
     ]
@@ -87,6 +92,25 @@ def change_words(text: str, rng: Random) -> str:
     for place in rng.sample(range(1, len(words)), max(1, len(words) // 8)):
         words[place] = f"changed{rng.randrange(999)}"
     return " ".join(words)
+
+
+class Watched:
+    """Progress that keeps what was begun, and calls `on_advance` with every step of it."""
+
+    def __init__(self, on_advance: Callable[[str], None] = lambda _: None) -> None:
+        self.begun: list[str] = []
+        self.on_advance = on_advance
+
+    @contextmanager
+    def task(
+        self, description: str, total: float | None = None, unit: str = ""
+    ) -> Iterator[Callable[[float], None]]:
+        del total, unit
+        self.begun.append(description)
+        yield lambda _: self.on_advance(description)
+
+    def say(self, message: str) -> None:
+        del message
 
 
 def by_split(rows: list[Example]) -> dict[str, list[Example]]:
@@ -160,6 +184,71 @@ def test_official_train_copies_of_dev_posts_are_dropped(tmp_path: Path) -> None:
     assert prepared.card["dropped"] == {}
 
 
+def test_posts_of_one_thread_stay_together_and_only_within_their_set(tmp_path: Path) -> None:
+    """Both sets number their threads alike: that makes no thread of one a thread of the other."""
+    threads = {}
+    files = []
+    for seed, name in enumerate("ab", start=11):
+        rows = [{**row, "label": "neutral", "thread": f"t{i % 60}"} for i, row in enumerate(posts(120, seed))]
+        threads[name] = {f"{name}:{row['id']}": row["thread"] for row in rows}
+        files.append(put(tmp_path / f"{name}.jsonl", rows))
+    prepare_data(section(tmp_path / "out", *files, columns={"group": "thread"}))
+    found: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for row in read_examples(tmp_path / "out"):
+        found.setdefault((row.dataset, threads[row.dataset][row.id]), set()).add((row.group, row.split))
+    assert len(found) == 120
+    assert all(len(places) == 1 for places in found.values())
+    assert len({group for [(group, _)] in found.values()}) == 120
+
+
+def test_marked_words_stand_where_the_cleaned_text_has_them_and_contexts_are_cleaned_too(
+    tmp_path: Path,
+) -> None:
+    text = "@Fan_77 &amp; cafe\u0301 friends: https://example.org/long/way the clowns lost again"
+    marked = {
+        "id": "marked",
+        "text": text,
+        "label": "offensive",
+        "spans": [[text.index(word), text.index(word) + len(word)] for word in ("friends", "clowns lost")],
+        "asked": "what did @Coach_9 say on https://example.org/match",
+    }
+    rows = [{**row, "spans": [], "asked": ""} for row in posts(40, 12)]
+    file = put(tmp_path / "a.jsonl", [*rows, marked])
+    prepare_data(section(tmp_path / "out", file, columns={"spans": "spans", "context": "asked"}))
+    [post] = [row for row in read_examples(tmp_path / "out") if row.id == "a:marked"]
+    assert post.text == "@user & caf\u00e9 friends: <url> the clowns lost again"
+    assert [post.text[span.start : span.end] for span in post.rationales] == ["friends", "clowns lost"]
+    assert post.context == "what did @user say on <url>"
+
+
+def test_files_of_the_recipes_holdout_cost_train_and_tune_their_copies_and_report_none(
+    tmp_path: Path,
+) -> None:
+    rows = posts(200, 13)
+    file = put(tmp_path / "a.jsonl", rows)
+    prepare_data(section(tmp_path / "all", file))
+    before = by_split(read_examples(tmp_path / "all"))
+    held = {"files": [str(put(tmp_path / "held.jsonl", [{"text": row["text"]} for row in rows[:120]]))]}
+    prepared = prepare_data(section(tmp_path / "out", file, holdout=held))
+    after = by_split(read_examples(tmp_path / "out"))
+    assert prepared.card["holdout"]["texts"] == 120
+    copies = {f"a:p{i}" for i in range(120)}
+    for split in ("train", "tune"):
+        assert {row.id for row in after[split]} == {row.id for row in before[split]} - copies
+    assert after["report"] == before["report"]
+    assert copies & {row.id for row in after["report"]}
+
+
+def test_the_order_of_rows_decides_on_no_split(tmp_path: Path) -> None:
+    rows = posts(120, 14)
+    splits = []
+    for name, ordered in (("one", rows), ("two", rows[::-1])):
+        (tmp_path / name).mkdir()
+        prepare_data(section(tmp_path / name, put(tmp_path / name / "a.jsonl", ordered)))
+        splits.append({row.id: row.split for row in read_examples(tmp_path / name)})
+    assert splits[0] == splits[1]
+
+
 def test_holdout_removes_every_copy_from_train_and_tune(tmp_path: Path) -> None:
     rng = Random(5)
     rows = posts(600, 5)
@@ -218,9 +307,28 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     put(files[1], posts(51, 9))
     assert plan_data(rules).done == ("a",)
     put(files[1], posts(50, 8))
-    resumed = prepare_data(rules)
+    watched = Watched()
+    resumed = prepare_data(rules, progress=watched)
     assert resumed.resumed == ("a", "b")
     assert resumed.card == whole.card
+    assert watched.begun == ["join posts", "write examples"], "what is whole is not read again"
+
+
+def test_a_source_that_was_read_in_part_is_read_again(tmp_path: Path) -> None:
+    files = [put(tmp_path / f"{name}.jsonl", posts(50, seed)) for seed, name in enumerate("ab", start=7)]
+    rules = section(tmp_path / "out", *files)
+    whole = prepare_data(section(tmp_path / "whole", *files))
+
+    def interrupt(task: str) -> None:
+        if task == "read b":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_data(rules, progress=Watched(interrupt))
+    assert plan_data(rules).done == ("a",)
+    watched = Watched()
+    assert prepare_data(rules, progress=watched).card == whole.card
+    assert watched.begun[0] == "read b"
 
 
 def test_bad_rows_are_skipped_up_to_the_allowed_share(tmp_path: Path) -> None:
@@ -305,5 +413,8 @@ def test_limit_keeps_a_seeded_sample(tmp_path: Path) -> None:
 def test_several_processes_give_the_same_bytes(tmp_path: Path) -> None:
     file = put(tmp_path / "a.jsonl", posts(2500, 1))
     prepare_data(section(tmp_path / "one", file))
-    prepare_data(section(tmp_path / "two", file, num_proc=2))
+    workers: set[int | None] = set()
+    watched = Watched(lambda _: workers.update(child.pid for child in active_children()))
+    prepare_data(section(tmp_path / "two", file, num_proc=2), progress=watched)
+    assert len(workers) == 2
     assert (tmp_path / "one" / FILE_NAME).read_bytes() == (tmp_path / "two" / FILE_NAME).read_bytes()
