@@ -14,9 +14,9 @@ from rich.console import Console
 
 from hatex.evaluation.calibration import ReliabilityPoint
 from hatex.evaluation.compare import compare_runs
-from hatex.evaluation.document import Cell, Table
+from hatex.evaluation.document import Cell, Document, Table
 from hatex.evaluation.estimate import Estimate
-from hatex.evaluation.figures import draw_figures
+from hatex.evaluation.figures import Figure, draw_figures
 from hatex.evaluation.functional import FunctionResult, SuiteResult
 from hatex.evaluation.pictures import Picture
 from hatex.evaluation.report import describe_run
@@ -209,3 +209,11 @@ def screenshot(page: Path, folder: Path, height: int = 2400) -> Path:
         timeout=120,
     )
     return target
+
+
+def test_every_text_of_a_report_is_escaped():
+    odd = '<b>&"'
+    table = Table(odd, (Cell(odd, detail=odd),), ((Cell(odd), Cell(odd, detail=odd)),), notes=(odd,))
+    page = html_report(Document(odd, (odd,), (table,)), [Figure(odd, odd, "<svg></svg>")])
+    assert "<b>" not in page
+    assert page.count("&lt;b&gt;&amp;") >= 11

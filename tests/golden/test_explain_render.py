@@ -325,3 +325,17 @@ def test_groups_of_a_neutral_post_are_said_to_be_conditional(club: PostReport) -
     for page in (render_html([report]), render_markdown([report])):
         assert "Affected groups, should it harm anyone" in page
     assert "Groups affected" not in describe_facts(report)
+
+
+def test_marked_words_evidence_and_groups_are_escaped():
+    mark, evidence = "<img/src=x/onerror=y>", "<u>clowns</u>"
+    report = build_report(
+        f"so {mark} and {evidence} end",
+        (0.1, 0.7, 0.2),
+        {mark: 0.9},
+        groups=('"><i>x',),
+        evidence={evidence: 0.3},
+    )
+    body = render_html([report]).split("<body>")[1]
+    for raw in ("<img", "<u>", "<i>x", '"><i>'):
+        assert raw not in body

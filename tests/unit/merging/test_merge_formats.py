@@ -144,3 +144,21 @@ def test_small_updates_survive_requantising_in_the_mean():
     wanted = update @ direction
     assert torch.corrcoef(torch.stack([rounded @ direction, wanted]))[0, 1] > 0.5
     assert torch.corrcoef(torch.stack([nearest @ direction, wanted]))[0, 1] < 0.3
+
+
+def test_gguf_says_what_it_is_and_carries_mixed_ranks(tmp_path):
+    import gguf
+
+    adapter = random_adapter()
+    path = "model.layers.0.mlp.up_proj"
+    wide = LoraUpdate(torch.randn(8, 32), torch.randn(64, 8), 0.5)
+    adapter = LoraAdapter("random", {**adapter.modules, path: wide})
+    write_gguf_lora(tmp_path / "a.gguf", adapter, CONFIG)
+    reader = gguf.GGUFReader(tmp_path / "a.gguf")
+    said = {
+        k: reader.get_field(k).contents() for k in ("general.type", "general.architecture", "adapter.type")
+    }
+    assert said == {"general.type": "adapter", "general.architecture": "llama", "adapter.type": "lora"}
+    back = read_gguf_lora(tmp_path / "a.gguf", CONFIG)
+    for p, u in adapter.modules.items():
+        torch.testing.assert_close(back.modules[p].B * back.modules[p].scaling, u.B * u.scaling)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hatex.errors import UsageError
 from hatex.merging.lowrank import Factors, squared_norm, truncate_dense
 from hatex.merging.merge import MergePlan, merge_adapters
-from hatex.merging.methods import METHODS
+from hatex.merging.methods import METHODS, Part, Settings, _drop
 from hatex.model.gated import GatedLinear, GateState, LoraPart, LoraStack
 from hatex.model.weights import ResidentWeight
 from hatex.registry.adapters import LoraAdapter, LoraUpdate
@@ -238,3 +238,48 @@ def test_randomised_svd_finds_low_rank_matrices_exactly(rank, seed):
 def test_squared_norm_is_that_of_the_product():
     factors = Factors(torch.randn(3, 20), torch.randn(9, 3))
     assert squared_norm(factors) == pytest.approx(float(factors.dense().square().sum()), rel=1e-5)
+
+
+def by_definition(
+    method: str, adapters: list[LoraAdapter], weights: tuple[float, ...], module: str
+) -> torch.Tensor:
+    """What three sparse methods do to the updates of one module, in plain words of torch; density .4, seed 3."""
+    settings = Settings(32, 0.4, 3)
+    updates = [dense(adapter, module).float() for adapter in adapters]
+    if method == "dare_ties":
+        kept = [
+            _drop(Part(adapter.modules[module], weight), k, settings, module).abs() * update.sign()
+            for k, (adapter, weight, update) in enumerate(zip(adapters, weights, updates, strict=True))
+        ]
+    else:
+        least = [u.abs().flatten().topk(round(0.4 * u.numel())).values[-1] for u in updates]
+        kept = [torch.where(u.abs() >= bound, u, 0) for u, bound in zip(updates, least, strict=True)]
+    w = torch.tensor(weights)[:, None, None]
+    weighed = w * torch.stack(kept)
+    if method == "magnitude_prune":
+        return weighed.sum(0)
+    agrees = (weighed.sign() == weighed.sum(0).sign()) & (weighed != 0)
+    mean = (weighed * agrees).sum(0) / (w.abs() * agrees).sum(0).clamp_min(1e-30)
+    return torch.where(agrees.any(0), mean, 0) * w.abs().sum()
+
+
+@pytest.mark.parametrize("method", ["ties", "dare_ties", "magnitude_prune"])
+def test_sparse_methods_follow_their_definition_for_weights_of_any_sum_and_sign(method):
+    adapters, weights, module = three(), (0.9, 0.6, -0.3), "model.layers.1.q"
+    plan = MergePlan("m", dict(zip("abc", weights, strict=True)), method, rank=32, density=0.4, seed=3)
+    found = dense(merge_adapters(adapters, plan).adapter, module).float()
+    torch.testing.assert_close(found, by_definition(method, adapters, weights, module), atol=1e-4, rtol=1e-3)
+
+
+def test_dare_draws_anew_for_every_adapter_and_layer():
+    part, settings = Part(LoraUpdate(torch.ones(2, 30), torch.ones(30, 2), 1.0), 1.0), Settings(30, 0.5, 1)
+    kept = [_drop(part, k, settings, m) != 0 for k in (0, 1) for m in ("x", "y")]
+    assert all((a != b).float().mean() > 0.3 for i, a in enumerate(kept) for b in kept[:i])
+
+
+def test_the_first_pattern_that_matches_counts():
+    plan = MergePlan("m", WEIGHTS, layers={"*.q": {"a": 9.0}, "model.*": {"a": 1.0}})
+    assert (plan.weights_for("model.layers.1.q")["a"], plan.weights_for("model.layers.1.up")["a"]) == (
+        9.0,
+        1.0,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from hatex.types import (
     LABELS,
     NO_PROGRESS,
     AffectedGroup,
+    Evidence,
     Example,
     Explanation,
     HarmfulWord,
@@ -512,3 +514,62 @@ def test_posts_are_answered_in_the_form_asked_for(recipe, registry, form, shown)
     # Upper case hides every rude word from this engine: what formatting alone is worth shows.
     found = run.results["blend"]["boards"]["macro_f1"].value
     assert (found > 0.5) == (form != "upper")
+
+
+def test_a_regression_falls(recipe, registry, run):
+    before = SavedRun.of(run, "before")
+    cell = before.results["blend"]["boards"]["macro_f1"]
+    before.results["blend"]["boards"]["macro_f1"] = replace(cell, value=cell.value + 0.1)
+    got = evaluate(recipe, registry, engine=WordEngine(), against=Regression(before, 0.05))
+    assert [(o.origin, o.metric, o.data) for o in got.failed] == [("regression", "macro_f1", "boards")]
+    assert not evaluate(recipe, registry, engine=WordEngine(), against=Regression(before, 0.15)).failed
+    before.results["blend"]["boards"]["macro_f1"] = cell
+
+
+def test_official_test_rows_of_a_source_are_never_read(recipe, registry, tmp_path):
+    rows = [
+        *(f"away with them {i},yes,Women" for i in range(6)),
+        *(f"lovely match {i},no," for i in range(6)),
+    ]
+    own = table(tmp_path, *rows)
+    head, *lines = Path(own["path"]).read_text().splitlines()
+    parted = [f"{line},{'test' if i % 2 else 'dev'}" for i, line in enumerate(lines)]
+    Path(own["path"]).write_text("\n".join([f"{head},part", *parted, ""]))
+    own["columns"]["split"] = "part"
+    section = {
+        "sources": [own],
+        "resamples": 100,
+        "baseline": False,
+        "suites": [],
+        "strategies": ["blend", "full"],
+    }
+    changed_recipe = Recipe.model_validate(recipe.model_dump() | {"eval": section})
+    assert evaluate(changed_recipe, registry, engine=WordEngine()).data["own"].n_total == 6
+
+
+@dataclass(frozen=True)
+class HalfRight(WordEngine):
+    """Marks one of two words that people marked, and finds a third one weightier."""
+
+    def _explain(self, text):
+        start = text.index("clowns") if "clowns" in text else 0
+        return Explanation(
+            "composed",
+            "s",
+            (AffectedGroup("Women", 0.9),),
+            (HarmfulWord(text[start : start + 6], start, start + 6, None, 1.0),),
+            "r",
+            (
+                Evidence("number", text.index("number"), text.index("number") + 6, 0.9),
+                Evidence(text[start : start + 6], start, start + 6, 0.5),
+            ),
+        )
+
+
+def test_figures_of_explanations_that_are_half_right(recipe, registry):
+    cells = evaluate(
+        changed(recipe, explained_posts=5, suites=()), registry, explanations=True, engine=HalfRight()
+    ).explanations["boards"]
+    assert cells["token_f1"].value == pytest.approx(2 / 3)
+    assert cells["iou_f1"].value == 1.0
+    assert 0.3 < cells["rationale_auprc"].value < 0.9
