@@ -85,12 +85,17 @@ def route(
     cannot be used, and whatever the engine raises.
     """
     check_inputs(inputs)
+    if output is not None and output.exists() and any(p != STDIN and p.samefile(output) for p in inputs):
+        raise UsageError("the output file is one of the inputs", where=str(output), hint="name another file")
     taken = sorted(RESERVED_FIELDS.intersection(options.keep))
     if taken:
         raise UsageError(f"the answer has a field {taken[0]} of its own", where="--keep")
     with ExitStack() as stack:
         partial = stack.enter_context(PartialFile(output, resume=resume)) if output is not None else None
         if partial is not None and partial.is_complete:
+            progress.say(
+                f"{output} is complete already, with {partial.lines} lines; delete it to answer anew"
+            )
             return Routed.from_partial(partial)
         from hatex.engine import load_engine
 

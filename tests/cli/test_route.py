@@ -115,6 +115,15 @@ def test_strategy_space_and_kept_fields(tiny, tmp_path, capfdbinary) -> None:
     assert len(models) == 4
 
 
+def test_posts_are_not_overwritten_by_their_answers(tiny, tmp_path, capfdbinary) -> None:
+    posts = write_posts(tmp_path / "posts.jsonl", POSTS[:2])
+    before = posts.read_bytes()
+    code, _, err = route(capfdbinary, str(posts), "-o", str(tmp_path / "." / "posts.jsonl"), *tiny.options)
+    assert code == 2
+    assert "the output file is one of the inputs" in err
+    assert posts.read_bytes() == before
+
+
 def test_every_blend_space_mixes_in_its_own_way(tiny, tmp_path, capfdbinary) -> None:
     posts = str(write_posts(tmp_path / "posts.jsonl", POSTS[:8]))
 
