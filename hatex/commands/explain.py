@@ -90,7 +90,7 @@ def command(
     The label is scored, never sampled; every quoted word stands in the post.
     Evidence tells how far the label's probability falls without a word.
     Formats: rich (a panel), json (as --json), markdown, html and svg (one page),
-    dsa (a statement of reasons for every post that is not allowed).
+    dsa (a statement of reasons for every post flagged, or reviewed for its content).
     """
     from hatex.types import Sampling
     from hatex.workflows.explain import ExplainRequest, explain
@@ -147,8 +147,12 @@ def _emit(console: Console, found: Iterable[Any], form: Format, recipe: Recipe, 
         elif form == "json":
             console.json(report_record(each))
         elif form == "dsa":
+            # Posts that nobody should trust an answer to go to people, who have not decided yet.
             if each.verdict.decision == "allow":
                 console.note(f"{shown(each.name)}: allowed, so there is nothing to state")
+            elif each.verdict.reasons:
+                reasons = ", ".join(each.verdict.reasons)
+                console.note(f"{shown(each.name)}: for review ({reasons}), so there is nothing to state yet")
             elif day is not None:
                 console.json(build_statement(each, recipe.explain.statement, day))
         elif form == "rich":

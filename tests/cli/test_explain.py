@@ -184,9 +184,14 @@ def test_every_format(run: Any, form: str, start: str) -> None:
 def test_statements_are_for_posts_that_are_not_allowed(run: Any) -> None:
     policy = ["--set", "route.policy.flag_hate=1", "--set", "route.policy.review_neutral=0"]
     policy += ["--set", "route.policy.review_disagreement=1"]
-    code, out, err = run(POST, "--format", "dsa", "--date", "2026-03-01", *policy)
+    arguments = ("--format", "dsa", "--date", "2026-03-01", "--evidence", "none", *policy)
+    code, out, err = run(POST, *arguments)
     assert (code, out) == (0, "")
     assert "allowed, so there is nothing to state" in err
+    german = "Vielen Dank für den wunderbaren Abend im Stadion, wir sehen uns nächste Woche wieder"
+    code, out, err = run(german, *arguments)
+    assert (code, out) == (0, "")
+    assert "for review (language: de), so there is nothing to state yet" in err
 
 
 @pytest.mark.parametrize(
