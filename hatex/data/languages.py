@@ -28,6 +28,14 @@ def _identifier() -> LanguageIdentifier:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
+def rank_languages(text: str) -> dict[str, float]:
+    """Probability of every language by its ISO 639-1 code, the likeliest first; empty where there are no words."""
+    words = _NOT_WORDS.sub(" ", text[:_MAX_CHARACTERS])
+    if not _LETTERS.search(words):
+        return {}
+    return {str(code): float(probability) for code, probability in _identifier().rank(words.lower())}
+
+
 def detect_language(text: str, min_probability: float) -> str:
     """ISO 639-1 code, `und` where no language reaches `min_probability`, `zxx` where there are no words."""
     words = _NOT_WORDS.sub(" ", text[:_MAX_CHARACTERS])

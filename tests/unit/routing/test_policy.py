@@ -26,6 +26,11 @@ def test_bounds(probabilities, disagreement, decision) -> None:
     ("text", "reason"),
     [
         (GERMAN, "language: de"),
+        ("谢谢大家在体育场度过的美好夜晚,我们下周再见", "language: zh"),
+        ("スタジアムでの素晴らしい夜をありがとうございました", "language: ja"),
+        # No single language is sure of it, but English is out of the question.
+        ("شكرا لكم جميعا على الأمسية الرائعة في الملعب، نراكم الأسبوع المقبل", "language: ar"),
+        ("谢谢大家", None),
         ("⚽⚽ 2:1 ⚽", "not readable"),
         ("Das ist gut", None),
         ("lol", None),
