@@ -44,9 +44,11 @@ def check(
     Exit code 2 if there is one. A variable that is not set is a mistake here,
     whichever command needs it.
     """
+    from hatex.workflows.recipe_check import check_recipe
+
     console = build_console(as_json=as_json, quiet=quiet)
     loaded = build_recipe(recipe, overrides)
-    sections = loaded.check()
+    sections = check_recipe(loaded)
     if as_json:
         console.json({"schema": OUTPUT_SCHEMA, "recipe": loaded.name, "sections": sections})
     else:

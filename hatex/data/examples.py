@@ -128,7 +128,8 @@ def iter_examples(
 
     file = path / FILE_NAME if path.is_dir() else path
     if not file.is_file():
-        raise DataError("no prepared examples here", where=str(path), hint="run `hatex prepare RECIPE` first")
+        hint = "run `hatex prepare` with the recipe whose prepare.output this is"
+        raise DataError("no prepared examples here", where=str(path), hint=hint)
     wanted = {"split": splits, "dataset": datasets, "platform": platforms}
     try:
         with pq.ParquetFile(file) as source:
@@ -162,7 +163,7 @@ def _check_version(found: pa.Schema, file: Path) -> None:
         raise DataError(
             f"examples of schema {SCHEMA_VERSION} expected, found {has}",
             where=str(file),
-            hint="run `hatex prepare RECIPE` again",
+            hint="run `hatex prepare` again with the recipe whose prepare.output this is",
         )
 
 

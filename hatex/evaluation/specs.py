@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hatex.errors import UsageError
 from hatex.evaluation.estimate import Array
+from hatex.routing.strategies import FULL
 from hatex.types import BlendSpace
 
 SPACES: Final[tuple[BlendSpace, ...]] = get_args(BlendSpace)
@@ -57,6 +58,19 @@ def parse_strategy(text: str) -> StrategySpec:
     if not strategy:
         raise UsageError("a strategy has no name", where=f"strategy {text!r}")
     return StrategySpec(strategy, cast(BlendSpace, space or "delta"))
+
+
+def every_strategy(adapters: Sequence[str], routed: Sequence[str]) -> list[str]:
+    """All that an engine with these `adapters` can be asked for, of which its router weighs those in `routed`."""
+    return [
+        "blend",
+        *(f"top-{k + 1}" for k in range(len(routed))),
+        EVERY_SINGLE,
+        "uniform",
+        *([FULL] if FULL in adapters else []),
+        ORACLE,
+        *(f"blend@{space}" for space in SPACES[1:]),
+    ]
 
 
 def expand_strategies(texts: Sequence[str], adapters: Sequence[str]) -> list[StrategySpec]:

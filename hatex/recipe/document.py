@@ -96,12 +96,15 @@ def dotted(path: Sequence[str | int]) -> str:
 
 
 def merge(below: Node, above: Node) -> Node:
-    """`above` over `below`: mappings merge key by key, every other value is replaced."""
+    """`above` over `below`: mappings merge key by key, every other value is replaced; null takes a mapping away."""
     if not (isinstance(below.value, dict) and isinstance(above.value, dict)):
         return above
     merged = dict(below.value)
     for key, node in above.value.items():
-        merged[key] = merge(merged[key], node) if key in merged else node
+        if key in merged and node.value is None and isinstance(merged[key].value, dict):
+            del merged[key]
+        else:
+            merged[key] = merge(merged[key], node) if key in merged else node
     return Node(merged, above.place)
 
 

@@ -43,23 +43,9 @@ class EvalSection(Section):
     """Bring every post into this form first (`common`: lower case, no punctuation, one form for mentions, links and
     numbers): what formatting alone is worth to the answers.
     """
-    strategies: tuple[str, ...] = Field(
-        default=(
-            "blend",
-            "top-1",
-            "top-2",
-            "top-3",
-            "single:*",
-            "uniform",
-            "full",
-            "oracle",
-            "blend@probability",
-            "blend@reference",
-        ),
-        min_length=1,
-    )
+    strategies: tuple[str, ...] = ()
     """`STRATEGY` or `STRATEGY@SPACE`; `single:*` is every adapter the router weighs, `oracle` the post's
-    platform.
+    platform. Empty: all that the engine can be asked for, and `blend` in every space.
     """
     reference: str = "blend"
     """The strategy that differences are taken to, and that figures, bias and explanations are about."""

@@ -61,7 +61,7 @@ def _validate(expansion: Expansion, origin: str, problems: list[Problem]) -> Rec
         raise _recipe_error([*problems, *needed]) from None
     if problems:
         raise _recipe_error(problems)
-    recipe.remember(origin, expansion.written, expansion.unset)
+    recipe.remember(origin, expansion.tree, expansion.written, expansion.unset)
     return recipe
 
 
@@ -157,6 +157,8 @@ class _Reading:
             message = f"{dotted((*above, key))} is a single value, so {dotted((*above, *path))} cannot be set"
             self.problems.append(Problem(node.place, message))
             return tree
+        if not rest and node.value is None and isinstance(below.value, dict) and key in known:
+            return replace(tree, value={name: each for name, each in known.items() if name != key})
         return replace(tree, value={**known, key: self._put(below, rest, node, (*above, key))})
 
 

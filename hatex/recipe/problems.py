@@ -40,6 +40,9 @@ def describe_errors(model: type[BaseModel], tree: Node, errors: Sequence[ErrorDe
     """One problem for each of pydantic's `errors`, at the place in `tree` it is about."""
     problems = []
     for error in errors:
+        # pydantic counts the items that are valid: a list with one mistaken item is not empty to a person.
+        if error["type"] == "too_short" and error["input"]:
+            continue
         path = tuple(key for key in error["loc"] if key != "[key]")
         problems.append(Problem(tree.nearest(path).place, _describe(model, path, error)))
     return problems

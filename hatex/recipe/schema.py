@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, overload
 from pydantic import Field, PrivateAttr, model_validator
 
 from hatex.errors import RecipeError
-from hatex.recipe.document import KeyPath
+from hatex.recipe.document import KeyPath, Node, dotted
 from hatex.recipe.evaluate import EvalSection
 from hatex.recipe.explain import ExplainSection
 from hatex.recipe.imports import ImportsSection
@@ -54,6 +54,7 @@ class Recipe(Section):
     eval: EvalSection | None = None
 
     _origin: str = PrivateAttr(default="the recipe")
+    _tree: Node | None = PrivateAttr(default=None)
     _written: dict[KeyPath, str] = PrivateAttr(default_factory=dict)
     _unset: dict[str, list[Unset]] = PrivateAttr(default_factory=dict)
 
@@ -69,12 +70,16 @@ class Recipe(Section):
             raise ValueError(f"kind is {self.kind}, but there is no `{self.kind}` section")
         return self
 
-    def remember(self, origin: str, written: Mapping[KeyPath, str], unset: Sequence[Unset]) -> None:
-        """Keep what the loader knows: the file, strings as they were written, and variables that are not set.
+    def remember(
+        self, origin: str, tree: Node, written: Mapping[KeyPath, str], unset: Sequence[Unset]
+    ) -> None:
+        """Keep what the loader knows: the file, where each value was written, strings as they were written, and
+        variables that are not set.
 
         Raises RecipeError where a variable is missing that every verb needs.
         """
         self._origin = origin
+        self._tree = tree
         self._written = dict(written)
         for each in unset:
             self._unset.setdefault(str(each.path[0]), []).append(each)
@@ -104,6 +109,11 @@ class Recipe(Section):
             message = f"{self._origin}: the recipe has no `{section}` section"
             raise RecipeError([message], hint=f"add one; `hatex recipe schema` lists its keys ({section})")
         return found
+
+    def problem(self, path: KeyPath, message: str) -> str:
+        """`file:line:column: KEY: MESSAGE` for a mistake in the value at `path`."""
+        place = self._origin if self._tree is None else self._tree.nearest(path).place
+        return f"{place}: {dotted(path)}: {message}"
 
     def check(self) -> list[str]:
         """Names of the verb sections this recipe has; RecipeError names every variable that is not set."""

@@ -54,7 +54,7 @@ def check_weights(train: TrainSection, examples: Sequence[Example]) -> None:
             raise TrainingError(
                 f"no training rows of data set {', '.join(unknown)}",
                 where=where,
-                hint=f"prepared data sets: {', '.join(sorted(datasets))}",
+                hint=f"prepared data sets: {', '.join(sorted(datasets))}; what another recipe says goes with `null`",
             )
     for dataset, shares in train.priors.items():
         votes = [vote_shares(example.votes) for example in examples if example.dataset == dataset]

@@ -4,7 +4,7 @@ from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from hatex.data.examples import in_seeded_order, iter_examples, read_examples
 from hatex.data.formatting import common_form
 from hatex.data.raw import Problem, RawPost
-from hatex.errors import DataError, UsageError
+from hatex.errors import DataError, TrainingError, UsageError
 from hatex.evaluation.gold import Gold, build_gold, find_question
 from hatex.recipe.evaluate import EvalSection
 from hatex.recipe.prepare import PrepareSection, SourceSection
@@ -69,7 +69,9 @@ def load_data(section: EvalSection, progress: Progress) -> list[EvalData]:
         by_name.setdefault(example.dataset, []).append(example)
     if not by_name:
         raise DataError(
-            f"no posts in split {section.split}", where=section.data, hint="run `hatex prepare` first"
+            f"no posts in split {section.split}",
+            where=section.data,
+            hint="prepare the recipe with a larger prepare.tune_share or report_share, or add sources",
         )
     if missing := [name for name in section.datasets if name not in by_name]:
         raise UsageError(
@@ -175,8 +177,6 @@ def load_training_rows(
 def _trained_on(name: str, train: object, examples: Sequence[Example], progress: Progress) -> set[str]:
     from pydantic import ValidationError
 
-    from hatex.training.rows import select_examples
-
     if not isinstance(train, dict):
         return set()
     try:
@@ -186,12 +186,28 @@ def _trained_on(name: str, train: object, examples: Sequence[Example], progress:
             f"adapter {name} was trained by a recipe that this version does not read: its rows are not known"
         )
         return set()
-    return (
-        _ids(select_examples(examples, name, section.adapters, section.seed))
-        if name in section.adapters
-        else set()
-    )
+    return _prepared_rows(name, section, examples, progress) if name in section.adapters else set()
 
 
-def _ids(examples: Iterable[Example]) -> set[str]:
-    return {example.id for example in examples}
+def _prepared_rows(
+    name: str, train: TrainSection, examples: Sequence[Example], progress: Progress
+) -> set[str]:
+    """Ids of the adapter's training rows, as far as its data sets and platforms are prepared here."""
+    from hatex.training.rows import select_examples
+
+    section = train.adapters[name]
+    rows = {d: count for d, count in section.rows.items() if d in {each.dataset for each in examples}}
+    platforms = tuple(p for p in section.platforms if p in {each.platform for each in examples})
+    if lacking := sorted({*section.rows, *section.platforms} - {*rows, *platforms}):
+        progress.say(
+            f"adapter {name} was also trained on {', '.join(lacking)}, not prepared here: the baseline goes without"
+        )
+    if bool(rows) < bool(section.rows) or bool(platforms) < bool(section.platforms):
+        return set()
+    here = section.model_copy(update={"rows": rows, "platforms": platforms})
+    try:
+        chosen = select_examples(examples, name, {**train.adapters, name: here}, train.seed)
+    except TrainingError as error:  # no fully labelled row is prepared
+        progress.say(f"adapter {name}: its training rows cannot be chosen again: {error.message}")
+        return set()
+    return {example.id for example in chosen}

@@ -14,6 +14,7 @@ from hatex.evaluation.passes import Gates, PassCache, same_gates
 from hatex.evaluation.specs import (
     ORACLE,
     StrategySpec,
+    every_strategy,
     expand_strategies,
     find_homes,
     oracle_gates,
@@ -66,7 +67,7 @@ class EvalState:
             raise UsageError("the oracle cannot be the reference", where="eval.reference", hint=hint)
         uniform = engine.gate([sets[0].examples[0].text], "uniform")[0]
         routed = tuple(name for name, weight in zip(engine.adapters, uniform, strict=True) if weight > 0)
-        specs = expand_strategies(section.strategies, routed)
+        specs = expand_strategies(section.strategies or every_strategy(engine.adapters, routed), routed)
         return EvalState(section, engine, sets, progress, specs, routed)
 
     @property

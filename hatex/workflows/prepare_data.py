@@ -16,7 +16,7 @@ from hatex.data.annotation import AnnotateSettings, annotate
 from hatex.data.assemble import assemble
 from hatex.data.card import CARD_SCHEMA, card_json, card_markdown, source_record
 from hatex.data.condense import Options, condense_all
-from hatex.data.corpus import Corpus, Rules, divide
+from hatex.data.corpus import Corpus, Division, Rules, divide
 from hatex.data.examples import FILE_NAME
 from hatex.data.files import file_sha256
 from hatex.data.groups import GROUPS
@@ -156,6 +156,7 @@ def _finish(
     out = folder / WORK / "out"
     with progress.task("write examples", total=corpus.rows, unit="posts") as advance:
         statistics, dropped = assemble(corpus, division, out / FILE_NAME, advance)
+    _check_splits(section, division)
     notes = annotator(out / FILE_NAME)
     card = _card(plan, tallies, statistics, dropped, division.repeats, out / FILE_NAME)
     if notes is not None:
@@ -224,23 +225,33 @@ def _card(
     }
 
 
-def _warnings(section: PrepareSection, datasets: dict[str, Any]) -> list[str]:
-    """Splits that came out empty: for one data set a warning, for all of them an error.
-
-    Raises:
-        DataError: no row at all is in a split that the shares ask for.
-    """
+def _asked_splits(section: PrepareSection) -> list[str]:
     wanted = {"train": 1.0, "tune": section.tune_share, "report": section.report_share}
-    asked = [split for split, share in wanted.items() if share > 0]
-    for split in asked:
-        if not any(data["splits"].get(split) for data in datasets.values()):
+    return [split for split, share in wanted.items() if share > 0]
+
+
+def _check_splits(section: PrepareSection, division: Division) -> None:
+    """Raise DataError where no row at all is in a split that the shares ask for."""
+    import numpy as np
+
+    kept = division.splits >= 0
+    for split in _asked_splits(section):
+        if not np.any(division.splits == SPLITS.index(split)):
+            groups = len(np.unique(division.groups[kept]))
             raise DataError(
-                f"split {split!r} is empty", hint="add rows, or change prepare.tune_share and report_share"
+                f"split {split!r} is empty: {kept.sum():,} posts stand in {groups:,} groups of posts that must not be "
+                "parted (near-copies of each other, or of one author or thread)",
+                hint="add posts, raise prepare.tune_share and report_share, or raise prepare.duplicates.threshold if "
+                "your posts only look alike",
             )
+
+
+def _warnings(section: PrepareSection, datasets: dict[str, Any]) -> list[str]:
+    """Splits that came out empty for one data set."""
     return [
         f"{name} has no rows in {split}"
         for name, data in datasets.items()
-        for split in asked
+        for split in _asked_splits(section)
         if not data["splits"].get(split)
     ]
 

@@ -375,3 +375,34 @@ def test_json_schema_describes_every_key_and_lets_extends_leave_keys_out() -> No
 def test_recipe_names_load_no_heavy_library() -> None:
     code = "import sys, hatex.recipe; sys.exit(bool({'torch', 'rich', 'typer'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+CHILD = """\
+extends: mini.yaml
+name: child
+train:
+  adapters: {one: null, two: {platforms: [no]}}
+"""
+
+
+@pytest.mark.parametrize("overrides", [[], ["train.adapters.one=null"]])
+def test_null_takes_a_mapping_away(folder: Path, overrides: list[str]) -> None:
+    text = CHILD if not overrides else CHILD.replace("one: null, ", "")
+    (folder / "child.yaml").write_text(text)
+    train = load_recipe("child.yaml", overrides, environ={"HATEX_DATA": "d"}).require("train")
+    assert list(train.adapters) == ["two"]
+    assert train.lr == 2e-4
+
+
+@pytest.mark.usefixtures("folder")
+def test_null_over_a_single_value_is_a_value() -> None:
+    overrides = ["eval={data: d, posts_per_set: 7}", "eval.posts_per_set=null"]
+    assert load_recipe("sound.yaml", overrides, environ={}).require("eval").posts_per_set is None
+
+
+def test_a_list_with_one_mistaken_item_is_not_called_empty(folder: Path) -> None:
+    source = "{source: table, platform: forums, path: a.csv, colums: {text: a, label: b}}"
+    (folder / "bad.yaml").write_text(SOUND + f"prepare:\n  output: out\n  sources: [{source}]\n")
+    [problem] = problems_of("bad.yaml")
+    assert problem.endswith("is not a known key; did you mean prepare.sources.0.columns?")
+    assert "must not be empty" in problems_of("bad.yaml", "prepare.sources=[]")[0]

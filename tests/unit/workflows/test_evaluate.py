@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -354,6 +355,42 @@ def test_baseline_is_fitted_on_the_rows_the_adapters_saw(recipe, registry, prepa
     assert run.baseline == run.strategies[-1] == "tf-idf"
     assert run.results["tf-idf"]["boards"]["auroc"].value > 0.9
     assert run.differences["tf-idf"]["boards"]["auroc"].value is not None
+
+
+def test_baseline_goes_without_rows_that_are_not_prepared_here(recipe, registry, prepared):
+    from hatex.workflows.evaluation_data import load_training_rows
+
+    def train(platform, rows):
+        section = {"platforms": [platform], "rows": rows, "fully_labelled_share": 0}
+        return {"data": str(prepared), "adapters": {platform: section}, "seed": 5}
+
+    publish(registry, "forums", train("forums", {"boards": 20, "elsewhere": 9}))
+    publish(registry, "wiki", train("wiki", {"elsewhere": 9}))
+    publish(registry, "full", None)
+    said = []
+    rows = load_training_rows(recipe.eval, recipe, registry, SimpleNamespace(say=said.append))
+    assert {row.dataset for row in rows} == {"boards"}
+    assert len(rows) == 20
+    assert [line.split(":")[0] for line in said] == [
+        "adapter forums was also trained on elsewhere, not prepared here",
+        "adapter wiki was also trained on elsewhere, not prepared here",
+    ]
+
+
+def test_strategies_that_nobody_named_are_all_that_the_engine_has(recipe, registry):
+    run = evaluate(changed(recipe, strategies=(), baseline=False), registry, engine=WordEngine())
+    assert run.strategies == (
+        "blend",
+        "top-1",
+        "top-2",
+        "single:forums",
+        "single:wiki",
+        "uniform",
+        "full",
+        "oracle",
+        "blend@probability",
+        "blend@reference",
+    )
 
 
 def test_baseline_without_records_takes_every_training_row(recipe, registry):

@@ -382,8 +382,16 @@ def test_every_broken_source_is_reported_at_once(tmp_path: Path) -> None:
 
 
 def test_an_empty_split_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"split '(tune|report)' is empty"):
+    with pytest.raises(DataError, match=r"split '(tune|report)' is empty: 2 posts stand in 2 groups"):
         prepare_data(section(tmp_path / "out", put(tmp_path / "a.jsonl", posts(2, 1))))
+
+
+def test_an_empty_split_is_explained_by_groups_that_must_not_be_parted(tmp_path: Path) -> None:
+    text = "the referee must have been asleep again in the second half"
+    rows = [{"id": f"p{i}", "text": text, "label": "offensive"} for i in range(30)]
+    with pytest.raises(DataError, match="30 posts stand in 1 groups") as caught:
+        prepare_data(section(tmp_path / "out", put(tmp_path / "a.jsonl", rows)))
+    assert "prepare.duplicates.threshold" in str(caught.value.hint)
 
 
 def test_pinned_files_are_checked(tmp_path: Path) -> None:
