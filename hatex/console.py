@@ -25,6 +25,7 @@ CONTENT_NOTE: Final = "content note: hatex quotes the posts it explains; some ho
 FIRST_LINE_S: Final = 5.0
 """A task that is not drawn says its first plain line after this many seconds."""
 LINE_EVERY_S: Final = 15.0
+PIPE_WIDTH: Final = 10_000
 
 
 class Console:
@@ -63,6 +64,12 @@ class Console:
             self._stdout.flush()
         else:
             self._out.print(renderable)
+
+    def table(self, renderable: RenderableType) -> None:
+        """`data` that is as wide as its contents where nobody looks on: a pipe has no edge to break names at."""
+        if not self.is_terminal:
+            self._out.width = PIPE_WIDTH
+        self._out.print(renderable)
 
     def json(self, value: Any) -> None:
         """Print one JSON value as one line on stdout, keys in their order: equal values give equal bytes."""

@@ -59,6 +59,7 @@ def command(
 ) -> None:
     """Measure strategies on data sets; fail on broken requirements.
 
+    [bold]Example[/bold]
       hatex eval starter
       hatex eval starter --json > run.json
       hatex eval starter --against run.json --tolerance 0.01

@@ -51,7 +51,8 @@ def list_artefacts(
 ) -> None:
     """All bases, encoders, adapters and routers, with disk use and licence.
 
-    hatex registry list --kind adapter
+    [bold]Example[/bold]
+      hatex registry list --kind adapter
     """
     from hatex.render.registry import list_record, render_list
 
@@ -60,7 +61,7 @@ def list_artefacts(
     if as_json:
         console.json(list_record(store, found))
     else:
-        console.data(render_list(store, found))
+        console.table(render_list(store, found))
 
 
 @app.command()
@@ -72,7 +73,8 @@ def show(
 ) -> None:
     """One artefact: files, recipe, data, metrics, and all it rests on with every licence.
 
-    hatex registry show router:starter
+    [bold]Example[/bold]
+      hatex registry show router:starter
     """
     from hatex.registry.lineage import trace
     from hatex.render.registry import render_show, show_record
@@ -88,7 +90,7 @@ def show(
     if as_json:
         console.json(show_record(store, found, lineage, compute))
     else:
-        console.data(render_show(store, found, lineage, compute))
+        console.table(render_show(store, found, lineage, compute))
 
 
 @app.command()
@@ -118,7 +120,7 @@ def licences(
     if as_json:
         console.json(licences_record(nodes))
     else:
-        console.data(render_licences(nodes))
+        console.table(render_licences(nodes))
 
 
 @app.command()
@@ -132,7 +134,8 @@ def verify(
 ) -> None:
     """Compare every file with its manifest; exit 1 if any differs.
 
-    hatex registry verify adapter:smollm2-135m-instruct/wiki
+    [bold]Example[/bold]
+      hatex registry verify adapter:smollm2-135m-instruct/wiki
     """
     from hatex.registry.integrity import verify_artefacts
     from hatex.render.registry import render_verify, verify_record
@@ -142,7 +145,7 @@ def verify(
     if as_json:
         console.json(verify_record(results))
     else:
-        console.data(render_verify(results))
+        console.table(render_verify(results))
     if any(results.values()):
         raise typer.Exit(1)
 
@@ -218,7 +221,8 @@ def remove(
 ) -> None:
     """Delete one artefact, unless others need it.
 
-    hatex registry remove adapter:smollm2-135m-instruct/mine
+    [bold]Example[/bold]
+      hatex registry remove adapter:smollm2-135m-instruct/mine
     """
     console, store = build_console(as_json=as_json, quiet=quiet), build_registry(registry)
     found = store.find_ref(artefact)
@@ -233,7 +237,8 @@ def remove(
 def gc(registry: RegistryOption = None, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """Clear away what killed processes left half-written.
 
-    hatex registry gc
+    [bold]Example[/bold]
+      hatex registry gc
     """
     console, store = build_console(as_json=as_json, quiet=quiet), build_registry(registry)
     cleared = store.gc()

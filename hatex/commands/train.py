@@ -43,22 +43,27 @@ def command(
       hatex train mine.yaml --only forums --set train.lr=5e-4 --resume
 
     Every adapter is published to the registry as soon as it is trained, with a
-    model card. An interrupted run leaves its checkpoint, for --resume. Several
-    processes train together under [bold]accelerate launch --multi_gpu -m hatex
-    train[/bold], or with [bold]--use_fsdp[/bold], each with a share of the 4-bit base.
+    model card. An interrupted run leaves its checkpoint: --resume goes on,
+    --replace starts anew. Several processes train together under [bold]accelerate
+    launch --multi_gpu -m hatex train[/bold], or with [bold]--use_fsdp[/bold], each with a
+    share of the 4-bit base.
     """
     from hatex.workflows.train import train
 
     console = build_console(as_json=as_json, quiet=quiet)
-    report = train(
-        build_recipe(recipe, overrides),
-        build_registry(registry),
-        only=tuple(only or ()),
-        resume=resume,
-        dry_run=dry_run,
-        replace=replace,
-        progress=console.progress(),
-    )
+    try:
+        report = train(
+            build_recipe(recipe, overrides),
+            build_registry(registry),
+            only=tuple(only or ()),
+            resume=resume,
+            dry_run=dry_run,
+            replace=replace,
+            progress=console.progress(),
+        )
+    except KeyboardInterrupt:
+        console.hint("the same command with --resume goes on from the last checkpoint")
+        raise
     if not report.is_main:
         return  # one of several processes speaks for all
     record = {"schema": OUTPUT_SCHEMA, "dry_run": dry_run, **asdict(report)}

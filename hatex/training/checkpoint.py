@@ -7,6 +7,7 @@ import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -84,11 +85,10 @@ def read_progress(folder: Path, key: str) -> tuple[Path, Progressed] | None:
 
     Raises TrainingError if it belongs to another recipe, base, data or version of the rows.
     """
-    found = checkpoints(folder)
-    if not found:
+    found = _newest(folder)
+    if found is None:
         return None
-    newest = found[-1]
-    state = json.loads((newest / "state.json").read_text(encoding="utf-8"))
+    newest, state = found
     if state["key"] != key:
         raise TrainingError(
             "the checkpoint belongs to another recipe, base or data",
@@ -98,6 +98,22 @@ def read_progress(folder: Path, key: str) -> tuple[Path, Progressed] | None:
     for name in ("losses", "tune_losses"):
         state[name] = tuple((int(step), float(loss)) for step, loss in state[name])
     return newest, Progressed(**state)
+
+
+def _newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    found = checkpoints(folder)
+    return (found[-1], json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))) if found else None
+
+
+def refuse_unfinished(folder: Path, key: str) -> None:
+    """Raise TrainingError where an earlier run of the same recipe could go on: starting anew would lose its steps."""
+    found = _newest(folder)
+    if found is not None and found[1]["key"] == key:
+        raise TrainingError(
+            f"an earlier run of this recipe stopped after step {found[1]['step']}",
+            where=str(found[0]),
+            hint="go on with --resume, or start anew with --replace",
+        )
 
 
 def load_checkpoint(folder: Path, key: str) -> Checkpoint | None:

@@ -185,11 +185,12 @@ def _start(plan: Plan, ground: _Ground, job: Job, parents: Sequence[Artefact]) -
 
 
 def _check_resumable(plan: Plan, ground: _Ground, jobs: Sequence[Job]) -> None:
-    """Raise before the first step for what earlier runs left under these names, where it is of another recipe.
+    """Raise before the first step for what earlier runs left under these names: artefacts or, under --resume,
+    checkpoints of another recipe; without it, checkpoints of this one, which starting anew would delete.
 
     An adapter whose parents are still to be trained cannot be compared yet; its checkpoint is looked at later.
     """
-    from hatex.training.checkpoint import read_progress
+    from hatex.training.checkpoint import read_progress, refuse_unfinished
 
     pending: set[str] = set()
     for job in jobs:
@@ -201,6 +202,8 @@ def _check_resumable(plan: Plan, ground: _Ground, jobs: Sequence[Job]) -> None:
             pending.add(job.name)
             if plan.resume:
                 read_progress(keyed.folder, keyed.key)
+            elif not plan.replace:
+                refuse_unfinished(keyed.folder, keyed.key)
     if (
         pending
         and plan.trains_router

@@ -79,6 +79,19 @@ def test_interruption_is_130(capfd: pytest.CaptureFixture[str], monkeypatch: pyt
     assert json.loads(capfd.readouterr().out)["error"]["kind"] == "interrupted"
 
 
+def test_interrupted_training_says_how_to_go_on(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("HATEX_DATA", str(tmp_path))
+    monkeypatch.setattr("hatex.workflows.train.make_plan", interrupt)
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "starter", "--dry-run", "--registry", str(tmp_path / "home")]) == 130
+    assert "--resume goes on from the last checkpoint" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [

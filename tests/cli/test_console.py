@@ -96,3 +96,14 @@ def test_clock_time(seconds: float, text: str) -> None:
 
 def test_progress_before_anything_is_done() -> None:
     assert describe_progress("fetch", 0, None, "MB", 0.0) == "fetch: 0 MB"
+
+
+def test_tables_in_a_pipe_are_as_wide_as_their_contents() -> None:
+    from rich.table import Table
+
+    table = Table("name", "folder", box=None)
+    table.add_row("an adapter", "/".join(["folder"] * 30))
+    out, err = pair()
+    Console(stdout=out, stderr=err).table(table)
+    assert "/".join(["folder"] * 30) in written(out)
+    assert max(map(len, written(out).splitlines())) < 300

@@ -170,6 +170,23 @@ def test_resuming_looks_at_all_that_is_there_before_the_first_step(
             train(recipe, interrupted, resume=True)
 
 
+def test_starting_anew_over_an_unfinished_run_is_refused_unless_asked_for(
+    recipe_of, registry, monkeypatch
+) -> None:
+    recipe = recipe_of({"forums": FORUMS})
+    with monkeypatch.context() as patched:
+        patched.setattr("hatex.workflows.train.publish_adapter", never)
+        with pytest.raises(AssertionError):
+            train(recipe, registry)
+        with pytest.raises(TrainingError, match="an earlier run of this recipe stopped after step") as caught:
+            train(recipe, registry)
+        assert "--resume" in caught.value.hint
+        assert "--replace" in caught.value.hint
+        with pytest.raises(AssertionError):
+            train(recipe_of({"forums": FORUMS}, seed=5), registry)
+    train(recipe_of({"forums": FORUMS}, seed=5), registry, replace=True)
+
+
 def test_replacing_goes_on_after_an_interruption(recipe_of, registry, monkeypatch) -> None:
     recipe = recipe_of({"forums": FORUMS, "wiki": WIKI}, router=ROUTER, seed=5)
     train(recipe_of({"forums": FORUMS, "wiki": WIKI}, router=ROUTER), registry)
