@@ -1,4 +1,4 @@
-"""Strategies as eval names them: `blend`, `top-2`, `single:forums`, `blend@probability`, `single:*`."""
+"""Strategies as eval names them: `blend`, `top-2`, `single:forums`, `blend@probability`, `top-*`, `single:*`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hatex.types import BlendSpace
 SPACES: Final[tuple[BlendSpace, ...]] = get_args(BlendSpace)
 ORACLE: Final = "oracle"
 """Each post to the adapter of its own platform: what a router without mistakes would do."""
+EVERY_TOP: Final = "top-*"
 EVERY_SINGLE: Final = "single:*"
 
 
@@ -60,11 +61,11 @@ def parse_strategy(text: str) -> StrategySpec:
     return StrategySpec(strategy, cast(BlendSpace, space or "delta"))
 
 
-def every_strategy(adapters: Sequence[str], routed: Sequence[str]) -> list[str]:
-    """All that an engine with these `adapters` can be asked for, of which its router weighs those in `routed`."""
+def every_strategy(adapters: Sequence[str]) -> list[str]:
+    """All that an engine with these adapters can be asked for."""
     return [
         "blend",
-        *(f"top-{k + 1}" for k in range(len(routed))),
+        EVERY_TOP,
         EVERY_SINGLE,
         "uniform",
         *([FULL] if FULL in adapters else []),
@@ -73,13 +74,12 @@ def every_strategy(adapters: Sequence[str], routed: Sequence[str]) -> list[str]:
     ]
 
 
-def expand_strategies(texts: Sequence[str], adapters: Sequence[str]) -> list[StrategySpec]:
-    """Parsed specs in order, `single:*` as one per adapter, repeats dropped."""
-    specs: dict[StrategySpec, None] = {}
-    for text in texts:
-        spec = parse_strategy(text)
-        if spec.strategy == EVERY_SINGLE:
-            specs |= {StrategySpec(f"single:{name}", spec.space): None for name in adapters}
-        else:
-            specs[spec] = None
-    return list(specs)
+def expand_strategies(texts: Sequence[str], routed: Sequence[str]) -> list[StrategySpec]:
+    """Parsed specs in order, repeats dropped; `single:*` and `top-*` as one for each adapter that the router weighs."""
+    every = {
+        EVERY_TOP: [f"top-{k + 1}" for k in range(len(routed))],
+        EVERY_SINGLE: [f"single:{name}" for name in routed],
+    }
+    parsed = map(parse_strategy, texts)
+    specs = [StrategySpec(name, s.space) for s in parsed for name in every.get(s.strategy, [s.strategy])]
+    return list(dict.fromkeys(specs))

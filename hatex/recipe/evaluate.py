@@ -44,8 +44,8 @@ class EvalSection(Section):
     numbers): what formatting alone is worth to the answers.
     """
     strategies: tuple[str, ...] = ()
-    """`STRATEGY` or `STRATEGY@SPACE`; `single:*` is every adapter the router weighs, `oracle` the post's
-    platform. Empty: all that the engine can be asked for, and `blend` in every space.
+    """`STRATEGY` or `STRATEGY@SPACE`; `single:*` is every adapter the router weighs, `top-*` every number of them,
+    `oracle` the post's platform. Empty: all that the engine can be asked for, and `blend` in every space.
     """
     reference: str = "blend"
     """The strategy that differences are taken to, and that figures, bias and explanations are about."""

@@ -58,7 +58,7 @@ class EvalState:
     def start(
         section: EvalSection, engine: Engine, sets: Sequence[EvalData], progress: Progress
     ) -> EvalState:
-        """A state whose strategies are spelled out; `single:*` means the adapters that the router weighs.
+        """A state whose strategies are spelled out; `single:*` and `top-*` go by the adapters that the router weighs.
 
         Raises UsageError for an unknown blend space, or the oracle as reference.
         """
@@ -67,7 +67,7 @@ class EvalState:
             raise UsageError("the oracle cannot be the reference", where="eval.reference", hint=hint)
         uniform = engine.gate([sets[0].examples[0].text], "uniform")[0]
         routed = tuple(name for name, weight in zip(engine.adapters, uniform, strict=True) if weight > 0)
-        specs = expand_strategies(section.strategies or every_strategy(engine.adapters, routed), routed)
+        specs = expand_strategies(section.strategies or every_strategy(engine.adapters), routed)
         return EvalState(section, engine, sets, progress, specs, routed)
 
     @property

@@ -17,7 +17,7 @@ from hatex.errors import HatexError, RecipeError
 from hatex.evaluation.catalogue import find_metric
 from hatex.evaluation.functional import find_suite
 from hatex.evaluation.requirements import EXPLANATION_METRICS, SUITE_METRICS
-from hatex.evaluation.specs import EVERY_SINGLE, ORACLE, parse_strategy
+from hatex.evaluation.specs import EVERY_SINGLE, EVERY_TOP, ORACLE, parse_strategy
 from hatex.routing.strategies import check_strategy
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _train(train: TrainSection, known: tuple[str, ...]) -> Iterator[Check]:
 def _eval(section: EvalSection, known: tuple[str, ...], routed: tuple[str, ...]) -> Iterator[Check]:
     def strategy(text: str) -> None:
         name = parse_strategy(text).strategy
-        if name not in (ORACLE, EVERY_SINGLE):
+        if name not in (ORACLE, EVERY_SINGLE, EVERY_TOP):
             check_strategy(name, known, routed)
 
     for number, text in enumerate(section.strategies):

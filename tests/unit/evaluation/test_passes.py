@@ -87,6 +87,11 @@ def test_specs():
     assert parse_strategy("blend@reference").name == "blend@reference"
     names = [s.name for s in expand_strategies(["blend", "single:*", "single:wiki"], ["forums", "wiki"])]
     assert names == ["blend", "single:forums", "single:wiki"]
+    assert [s.name for s in expand_strategies(["top-*@probability", "top-2"], ["forums", "wiki"])] == [
+        "top-1@probability",
+        "top-2@probability",
+        "top-2",
+    ]
     with pytest.raises(UsageError, match="unknown blend space"):
         parse_strategy("blend@logits")
     with pytest.raises(UsageError, match="no name"):

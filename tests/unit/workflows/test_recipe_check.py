@@ -41,7 +41,7 @@ merge: {name: mix, weights: {boards: 0.5, wiki: 0.5}}
 route: {strategy: top-2, fallback: {to: full}}
 eval:
   data: out
-  strategies: [blend, oracle, "single:*", single:wiki, blend@probability]
+  strategies: [blend, oracle, "single:*", single:wiki, blend@probability, "top-*"]
   requirements:
     - {metric: macro_f1, data: counted, min: 0.5}
     - {metric: token_f1, data: counted, min: 0.1}
