@@ -185,7 +185,8 @@ def explain_sets(state: EvalState, names: Collection[str]) -> dict[str, Explaine
                     texts, strategy=spec.strategy, space=spec.space, explain=True
                 )
                 advance(len(texts))
-            gates = state.gates[data.gold.dataset][spec.name][rows]
+            # Posts are explained as they are written, whatever form their labels are taken in: so are these gates.
+            gates = np.array([[v.gates[name] for name in state.engine.adapters] for v in verdicts])
             out[data.gold.dataset] = ExplainedPosts(examples, verdicts, gates, state.engine.groups)
     return out
 

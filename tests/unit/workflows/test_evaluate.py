@@ -13,8 +13,10 @@ import pytest
 
 from hatex.data.examples import write_examples
 from hatex.errors import DataError, RecipeError, UsageError
+from hatex.evaluation.router import router_quality
 from hatex.evaluation.run import SavedRun
 from hatex.recipe import Recipe
+from hatex.recipe.evaluate import EvalSection
 from hatex.registry import Registry
 from hatex.types import (
     LABELS,
@@ -29,8 +31,9 @@ from hatex.types import (
     Vote,
 )
 from hatex.workflows.evaluate import Regression, evaluate
-from hatex.workflows.evaluation_data import choose_posts
+from hatex.workflows.evaluation_data import choose_posts, load_data
 from hatex.workflows.evaluation_options import Narrowing, narrow
+from hatex.workflows.evaluation_passes import EvalState, explain_sets
 from hatex.workflows.evaluation_predictions import evaluate_predictions, load_predictions
 
 RUDE = {"clowns": 2.0, "useless": 1.0, "away": 3.0}
@@ -610,3 +613,56 @@ def test_figures_of_explanations_that_are_half_right(recipe, registry):
     assert cells["token_f1"].value == pytest.approx(2 / 3)
     assert cells["iou_f1"].value == 1.0
     assert 0.3 < cells["rationale_auprc"].value < 0.9
+
+
+class OneSided(WordEngine):
+    """Only the adapter `full` calls a post hateful."""
+
+    def score(self, texts, gates=None, **_: object):
+        gates = self.gate(texts) if gates is None else gates
+        hate = 0.1 + 0.8 * gates[:, self.adapters.index("full")]
+        return np.stack([1 - hate, np.zeros(len(texts)), hate], axis=1)
+
+
+@pytest.mark.parametrize(("reference", "hateful"), [("full", 1.0), ("blend", 0.0)])
+def test_a_suite_is_answered_by_the_reference(recipe, registry, reference, hateful):
+    narrow_one = changed(recipe, strategies=("blend", "full"), reference=reference, posts_per_set=4)
+    [suite] = evaluate(narrow_one, registry, engine=OneSided()).suites
+    assert suite.strategy == reference
+    assert suite.hateful.value == hateful
+    assert suite.non_hateful.value == 1 - hateful
+
+
+@pytest.mark.parametrize("form", ["as_written", "upper"])
+def test_explained_posts_have_the_gates_of_their_own_text(recipe, form):
+    engine = WordEngine()
+    section = recipe.eval.model_copy(update={"form": form, "explained_posts": 7, "reference": "top-1"})
+    state = EvalState.start(section, engine, load_data(section, NO_PROGRESS), NO_PROGRESS)
+    for name, posts in explain_sets(state, {"boards", "talk"}).items():
+        texts = [each.text for each in posts.examples]
+        assert len(texts) == 7
+        assert np.array_equal(posts.gates, engine.gate(texts, "top-1"))
+        assert posts.gates[0].tolist() == ([1, 0, 0] if name == "boards" else [0, 1, 0])
+
+
+def test_the_question_is_that_of_the_whole_split(tmp_path):
+    rows = [example("boards", i, "report", "forums") for i in range(60)]
+    rows[17] = replace(rows[17], votes=(Vote(("offensive", "hate")),))
+    write_examples(tmp_path / "examples.parquet", rows)
+    for seed in range(5):
+        section = EvalSection(data=str(tmp_path), posts_per_set=4, seed=seed)
+        [data] = load_data(section, NO_PROGRESS)
+        assert data.gold.question.cells == (("neutral",), ("offensive", "hate"))
+
+
+def test_the_router_is_judged_by_groups_of_posts(recipe, registry, monkeypatch):
+    judged = []
+
+    def judge(gates, home, clusters, bootstrap):
+        judged.append(clusters)
+        return router_quality(gates, home, clusters, bootstrap)
+
+    monkeypatch.setattr("hatex.workflows.evaluate.router_quality", judge)
+    evaluate(changed(recipe, posts_per_set=None, suites=()), registry, engine=WordEngine())
+    [clusters] = judged
+    assert (len(clusters), len(set(clusters.tolist()))) == (150, 75)
