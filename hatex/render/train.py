@@ -79,10 +79,20 @@ def _comparison(comparison: Mapping[str, Any]) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, title=f"{strategy}, beside {other}", title_justify="left")
     for heading in ("data set", "metric"):
         table.add_column(heading)
-    for heading in ("trained", other):
+    for heading in ("posts", "trained", other):
         table.add_column(heading, justify="right")
     for dataset, metrics in comparison["ours"].items():
-        for metric, value in metrics.items():
+        for metric, ours in metrics.items():
             theirs = comparison["theirs"].get(dataset, {}).get(metric)
-            table.add_row(dataset, metric, f"{value:.3f}", "" if theirs is None else f"{theirs:.3f}")
+            table.add_row(dataset, metric, f"{ours['n']:,}", _figure(ours), _figure(theirs))
     return table
+
+
+def _figure(fields: Mapping[str, Any] | None) -> str:
+    """`0.712 .65–.77`: the value and its interval."""
+    from hatex.evaluation.document import interval_text
+    from hatex.evaluation.estimate import Estimate
+
+    return (
+        "" if fields is None else f"{fields['value']:.3f} {interval_text(Estimate.from_json(dict(fields)))}"
+    )

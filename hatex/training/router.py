@@ -65,11 +65,11 @@ def train_router(
     fitted, record = fit_router(encoder, section, examples, seed, progress)
     if section.refine is not None:
         engine = assemble(recipe, registry, encoder=encoder, router=fitted, progress=progress)
-        chosen = _sample(examples, section, "train", section.refine.posts, seed)
+        chosen = choose_posts(examples, section, "train", section.refine.posts, seed)
         fitted, figures = refine_router(engine, section.refine, chosen, progress)
         record |= {name: round(value, 4) for name, value in figures.items()}
         record |= _tune_accuracy(
-            encoder, fitted, _sample(examples, section, "tune", section.posts_per_platform, seed)
+            encoder, fitted, choose_posts(examples, section, "tune", section.posts_per_platform, seed)
         )
     fields = {
         "source": {"train": recipe.name},
@@ -96,8 +96,8 @@ def fit_router(
     Every platform gives equally many posts; `formatting_noise` of them are varied and as many again are brought into
     the one common form, so that case and punctuation cannot tell platforms apart.
     """
-    train = _sample(examples, section, "train", section.posts_per_platform, seed)
-    tune = _sample(examples, section, "tune", section.posts_per_platform, seed)
+    train = choose_posts(examples, section, "train", section.posts_per_platform, seed)
+    tune = choose_posts(examples, section, "tune", section.posts_per_platform, seed)
     rng = Random(seed)
     texts = [_noisy(e.text, section.formatting_noise, rng) for e in train]
     labels = np.array([section.adapters.index(e.platform) for e in train])
@@ -149,9 +149,10 @@ def router_key(recipe: Recipe, registry: Registry, examples: Sequence[Example]) 
     return hashlib.sha256(json.dumps(record, default=str).encode()).hexdigest()
 
 
-def _sample(
+def choose_posts(
     examples: Sequence[Example], section: RouterSection, split: str, per_platform: int, seed: int
 ) -> list[Example]:
+    """Seeded posts of every platform that the router is to name, at most `per_platform` of each."""
     pools: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
         if example.split == split and example.platform in section.adapters:

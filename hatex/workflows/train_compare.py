@@ -11,6 +11,7 @@ from hatex.types import Progress
 from hatex.workflows.train_report import Comparison
 
 if TYPE_CHECKING:
+    from hatex.evaluation.estimate import Estimate
     from hatex.evaluation.run import EvalRun
 
 METRICS = ("macro_f1", "auroc", "soft_cross_entropy")
@@ -48,12 +49,11 @@ def compare(recipe: Recipe, registry: Registry, progress: Progress) -> Compariso
     return Comparison(opponent.name, "blend", *(_figures(run) for run in runs))
 
 
-def _figures(run: EvalRun) -> dict[str, dict[str, float]]:
+def _figures(run: EvalRun) -> dict[str, dict[str, Estimate]]:
     """Metrics by data set, those that the data set has."""
-    figures: dict[str, dict[str, float]] = {}
-    for dataset, cells in run.results["blend"].items():
-        for metric in METRICS:
-            value = getattr(cells.get(metric), "value", None)
-            if value is not None:
-                figures.setdefault(dataset, {})[metric] = float(value)
-    return figures
+    return {
+        dataset: {
+            metric: cells[metric] for metric in METRICS if metric in cells and cells[metric].value is not None
+        }
+        for dataset, cells in run.results["blend"].items()
+    }

@@ -37,7 +37,20 @@ def dry_run(plan: Plan) -> TrainReport:
         rate,
         "; ".join(notes),
     )
-    return TrainReport(tuple(reports), None, estimate=summary)
+    return TrainReport(tuple(reports), _router(plan), estimate=summary)
+
+
+def _router(plan: Plan) -> dict[str, Any] | None:
+    """What the router would weigh, and the posts that it would be fitted on."""
+    from hatex.training.router import choose_posts
+
+    if not plan.trains_router:
+        return None
+    train = plan.train
+    assert train.router is not None
+    limit = train.router.posts_per_platform
+    posts = choose_posts(plan.examples, train.router, "train", limit, train.seed)
+    return {"adapters": ", ".join(train.router.adapters), "posts": len(posts)}
 
 
 _TIMED = (

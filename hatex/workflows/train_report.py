@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hatex.evaluation.estimate import Estimate
     from hatex.training.job import Job, Trained
 
 
@@ -16,8 +17,8 @@ class Comparison:
 
     other: str
     strategy: str
-    ours: dict[str, dict[str, float]]
-    theirs: dict[str, dict[str, float]]
+    ours: dict[str, dict[str, Estimate]]
+    theirs: dict[str, dict[str, Estimate]]
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,10 @@ def test_a_csv_becomes_an_adapter_a_router_and_a_comparison(tiny, recipes, tmp_p
     comparison = record["comparison"]
     assert comparison["other"] == "tiny"
     assert {"mine", "one", "two"} <= set(comparison["ours"]) == set(comparison["theirs"])
-    assert comparison["ours"]["mine"]["macro_f1"] != comparison["theirs"]["mine"]["macro_f1"]
+    ours, theirs = (comparison[side]["mine"]["macro_f1"] for side in ("ours", "theirs"))
+    assert ours["value"] != theirs["value"]
+    assert ours["n"] == theirs["n"] > 5
+    assert ours["low"] < ours["value"] < ours["high"]
     registry = open_registry(home)
     assert registry.find("router", "add-platform").manifest.extra["adapters"] == ["one", "two", "mine"]
     assert "adapter:tiny/full" in registry.find("adapter", "mine", base="tiny").manifest.parents

@@ -18,14 +18,18 @@ ESTIMATE = {
     "tokens_per_s": 12.3,
     "basis": "one block was timed; tokens counted as 4 bytes each",
 }
-FIGURES = {"mine": {"macro_f1": 0.71234}, "forums": {"macro_f1": 0.7}}
-COMPARISON = {"other": "starter", "strategy": "blend", "ours": FIGURES, "theirs": {"mine": {"macro_f1": 0.6}}}
+FIGURES = {
+    "mine": {"macro_f1": {"value": 0.71234, "low": 0.65, "high": 0.7701, "n": 1200}},
+    "forums": {"macro_f1": {"value": 0.7, "low": None, "high": None, "n": 3}},
+}
+THEIRS = {"mine": {"macro_f1": {"value": 0.6, "low": -0.1, "high": 1.0, "n": 1200}}}
+COMPARISON = {"other": "starter", "strategy": "blend", "ours": FIGURES, "theirs": THEIRS}
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_train(dry_run: bool, snapshot) -> None:
     trained = {"seconds": 612.0, "best_tune_loss": None if dry_run else 0.61234}
-    router = None if dry_run else {"accuracy": 0.91234, "posts": 900, "adapters": ["forums"]}
+    router = {"adapters": "forums", "posts": 900} | ({} if dry_run else {"accuracy": 0.91234})
     record = {"schema": 1, "dry_run": dry_run, "adapters": [{**ADAPTER, **trained}], "router": router}
     record |= {"estimate": ESTIMATE} if dry_run else {"comparison": COMPARISON}
     stream = io.StringIO()

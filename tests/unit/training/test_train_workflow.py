@@ -291,9 +291,10 @@ def test_losses_reach_tensorboard(recipe_of, registry, tmp_path) -> None:
 
 
 def test_dry_run_says_what_it_takes_and_writes_nothing(recipe_of, registry) -> None:
-    recipe = recipe_of({"forums": FORUMS, "wiki": WIKI})
+    recipe = recipe_of({"forums": FORUMS, "wiki": WIKI}, router=ROUTER)
     report = train(recipe, registry, dry_run=True)
     real = train(recipe, registry)
+    assert report.router == {"adapters": "forums, wiki", "posts": real.router["posts"]}
     assert [(a.steps, a.tokens, a.rows) for a in report.adapters] == [
         (a.steps, a.tokens, a.rows) for a in real.adapters
     ]
