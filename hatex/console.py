@@ -7,6 +7,7 @@ when it is first needed, because `--json` never needs it.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -66,8 +67,10 @@ class Console:
             self._out.print(renderable)
 
     def table(self, renderable: RenderableType) -> None:
-        """`data` that is as wide as its contents where nobody looks on: a pipe has no edge to break names at."""
-        if not self.is_terminal:
+        """`data` that is as wide as its contents where nobody looks on: a pipe has no edge to break names at, unless
+        `COLUMNS` names one.
+        """
+        if not self.is_terminal and "COLUMNS" not in os.environ:
             self._out.width = PIPE_WIDTH
         self._out.print(renderable)
 

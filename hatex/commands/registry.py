@@ -185,6 +185,7 @@ def import_artefacts(
       hatex registry import --recipe reference-llama2-7b
     """
     from hatex.errors import UsageError
+    from hatex.registry import Artefact
     from hatex.registry.sources import ImportOptions, import_source
 
     console, store = build_console(as_json=as_json, quiet=quiet), build_registry(registry)
@@ -206,6 +207,11 @@ def import_artefacts(
             replace=replace,
         )
         imported = import_source(store, str(source), options)
+    held = {found.name for _, found in store.scan("base") if isinstance(found, Artefact)}
+    for missing in sorted({each.base for each in imported if each.base is not None} - held):
+        console.note(
+            f"base {missing} is not here yet: whether adapters fit it is seen when an engine is loaded"
+        )
     if as_json:
         console.json({"imported": [{"ref": each.ref, "path": str(each.path)} for each in imported]})
     else:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,20 @@ LONG_WORD = re.compile(r"(\w{101})\w+")
 """Longer than the 100 characters from which on WordPiece reads a word as one unknown token: the rest says nothing."""
 CHARACTERS_PER_TOKEN = 102
 """With long words cut and single spaces, no token stands for more, so longer tails cannot change the embedding."""
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Transformers draws a bar for a tenth of a second, also for who only imports hatex."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 class Encoder:
@@ -49,7 +64,8 @@ class Encoder:
             json.loads((folder / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ModelError("not an encoder folder", where=str(folder), hint="fetch it again") from error
-        model = AutoModel.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
+        with _no_bars():
+            model = AutoModel.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
         if device is not None:
             model = model.to(device)
         return cls(model.eval(), AutoTokenizer.from_pretrained(folder), name, max_tokens)

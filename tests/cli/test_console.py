@@ -98,9 +98,10 @@ def test_progress_before_anything_is_done() -> None:
     assert describe_progress("fetch", 0, None, "MB", 0.0) == "fetch: 0 MB"
 
 
-def test_tables_in_a_pipe_are_as_wide_as_their_contents() -> None:
+def test_tables_in_a_pipe_are_as_wide_as_their_contents(monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.table import Table
 
+    monkeypatch.delenv("COLUMNS", raising=False)
     table = Table("name", "folder", box=None)
     table.add_row("an adapter", "/".join(["folder"] * 30))
     out, err = pair()
