@@ -137,7 +137,7 @@ def _emit(console: Console, found: Iterable[Any], form: Format, recipe: Recipe, 
     for each in found:
         console.content_note()
         if form == "dsa" and isinstance(each, PostReport) and (trouble := date_trouble(each)):
-            each = BadLine(each.line, each.id, "date", trouble)
+            each = BadLine(each.line or 1, each.id, "date", trouble)
         if not isinstance(each, PostReport):
             failed += 1
             if form in {"json", "dsa"}:

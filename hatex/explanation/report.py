@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from hatex.jsonl import verdict_fields
-from hatex.types import Explanation, Label, Verdict
-
-ANSWER_FIELDS: Final = ("label", "probabilities", "gates", "disagreement", "decision")
+from hatex.types import OUTPUT_SCHEMA, Explanation, Label, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +24,7 @@ class PostReport:
 
     `samples` holds further explanations where several sequences were drawn; `alone` and `compared` are empty
     where nobody asked; `compared` has the verdicts of other strategies. `date` is the day the post was made,
-    if known; `line` is the input line it came from.
+    if known; `line` is the line of JSONL it came from, None for plain text.
     """
 
     id: str | int | float | None
@@ -37,12 +34,14 @@ class PostReport:
     compared: tuple[Verdict, ...] = ()
     samples: tuple[Explanation, ...] = ()
     date: str | None = None
-    line: int = 1
+    line: int | None = None
 
     @property
     def name(self) -> str:
         """What messages call the post."""
-        return f"line {self.line}" if self.id is None else f"post {self.id}"
+        if self.id is not None:
+            return f"post {self.id}"
+        return "the post" if self.line is None else f"line {self.line}"
 
     @property
     def explanation(self) -> Explanation:
@@ -51,25 +50,21 @@ class PostReport:
 
 
 def report_record(report: PostReport) -> dict[str, Any]:
-    """The object that `hatex explain --json` prints for one post.
+    """The object that `hatex explain --json` prints for one post: what `hatex route --explain` writes of it.
 
-    `id` and `truncated` stand there where they say something; `samples` and `compared` where they were asked
-    for.
+    A post without an `id` has the `line` of the JSONL that it stood in, or neither; `samples` and `compared` stand
+    there where they were asked for.
     """
     verdict = report.verdict
-    record = _answer(verdict, (*ANSWER_FIELDS, "explanation"))
+    record: dict[str, Any] = {"schema": OUTPUT_SCHEMA}
     if report.id is not None:
-        record = {"id": report.id, **record}
-    if verdict.truncated:
-        record["truncated"] = True
+        record["id"] = report.id
+    elif report.line is not None:
+        record["line"] = report.line
+    record |= verdict_fields(verdict)
     if report.samples:
-        samples = (replace(verdict, explanation=sample) for sample in report.samples)
-        record["samples"] = [_answer(sample, ("explanation",))["explanation"] for sample in samples]
+        samples = (verdict_fields(replace(verdict, explanation=sample)) for sample in report.samples)
+        record["samples"] = [each["explanation"] for each in samples]
     if report.compared:
-        record["compared"] = [_answer(other, ("strategy", *ANSWER_FIELDS)) for other in report.compared]
+        record["compared"] = [verdict_fields(replace(each, explanation=None)) for each in report.compared]
     return record
-
-
-def _answer(verdict: Verdict, names: Sequence[str]) -> dict[str, Any]:
-    fields = verdict_fields(verdict)
-    return {name: fields[name] for name in names}

@@ -130,7 +130,7 @@ def _unique_id(report: PostReport, prefix: str) -> str:
     own = "" if report.id is None else str(report.id)
     if _PLAIN_ID.fullmatch(own) and len(prefix) + len(own) <= MAX_PUID:
         return prefix + own
-    told_apart = f"{own or f'line {report.line}'}\n{report.text}"
+    told_apart = f"{own or f'line {report.line or 1}'}\n{report.text}"
     return prefix + sha256(told_apart.encode("utf-8", "surrogatepass")).hexdigest()
 
 

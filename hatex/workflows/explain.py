@@ -87,7 +87,7 @@ def _reports(
 def explain_batch(
     engine: Engine, recipe: Recipe, posts: Sequence[Post], request: ExplainRequest
 ) -> list[PostReport]:
-    """Reports of some posts, computed together."""
+    """Reports of some posts, computed together; a post without fields was plain text, not a line of JSONL."""
     if not posts:
         return []
     texts = [post.text for post in posts]
@@ -100,7 +100,7 @@ def explain_batch(
     compared = _every_strategy(engine, texts, verdicts, options) if request.compare else [()] * len(posts)
     reports = [
         PostReport(
-            line=post.line,
+            line=post.line if post.fields else None,
             id=post.fields.get("id"),
             text=post.text,
             verdict=verdicts[i],

@@ -139,7 +139,10 @@ def test_json_follows_the_contract_and_repeats(run: Any) -> None:
     assert (code, out.count("\n")) == (0, 1)
     assert "content note" in err
     record = json.loads(out)
-    assert list(record) == ["label", "probabilities", "gates", "disagreement", "decision", "explanation"]
+    assert list(record) == [
+        "schema", "label", "probabilities", "gates", "strategy", "disagreement", "disagreement_basis", "decision",
+        "model", "explanation",
+    ]  # fmt: skip
     assert list(record["gates"]) == list(ADAPTERS)
     assert sum(record["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     for item in (*record["explanation"]["harmful_words"], *record["explanation"]["evidence"]):
@@ -149,6 +152,24 @@ def test_json_follows_the_contract_and_repeats(run: Any) -> None:
     code, again, err = run(POST, "--format", "json", "--quiet")
     assert (code, again) == (0, out)
     assert "content note" not in err
+
+
+def test_json_records_are_those_that_route_writes(
+    home: Path, run: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    german = "Vielen Dank für den wunderbaren Abend im Stadion, wir sehen uns nächste Woche wieder"
+    posts = tmp_path / "posts.jsonl"
+    posts.write_text(json.dumps({"id": "a", "text": german}) + "\n", encoding="utf-8")
+    where = ["--recipe", str(home / "tiny.yaml"), "--registry", str(home / "registry")]
+    policy = ["--set", "route.policy.flag_hate=1", "--set", "route.policy.review_neutral=0"]
+    policy += ["--set", "route.policy.review_disagreement=1"]
+    explained = json.loads(run(str(posts), "--json", *policy)[1])
+    assert main(["route", str(posts), "--explain", *policy, *where]) == 0
+    routed = json.loads(capfd.readouterr().out)
+    assert explained["reasons"] == ["language: de"]
+    assert list(explained) == list(routed)
+    for field in ("schema", "id", "label", "strategy", "decision", "model", "reasons"):
+        assert explained[field] == routed[field]
 
 
 def test_the_panel_has_what_a_reviewer_needs(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,6 +312,7 @@ def test_a_file_of_posts_with_bad_lines(run: Any, tmp_path: Path) -> None:
     records = [json.loads(line) for line in out.splitlines()]
     assert code == 4
     assert [record.get("id") for record in records] == ["a", None, "b", None]
+    assert [record.get("line") for record in records] == [None, 2, 3, 4]
     assert [record.get("error", {}).get("kind") for record in records] == [None, "json", "empty", None]
     assert "2 input lines could not be answered" in err
     code, out, err = run(str(tmp_path / "posts.jsonl"))

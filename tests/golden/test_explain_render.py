@@ -146,11 +146,32 @@ def test_segments_give_the_post_back(club: PostReport) -> None:
 
 def test_json_has_the_fields_of_the_contract(club: PostReport, snapshot: SnapshotAssertion) -> None:
     record = report_record(club)
-    assert list(record) == ["label", "probabilities", "gates", "disagreement", "decision", "explanation"]
+    assert list(record) == [
+        "schema", "label", "probabilities", "gates", "strategy", "disagreement", "disagreement_basis", "decision",
+        "model", "explanation",
+    ]  # fmt: skip
     assert list(record["explanation"]) == [
         "style", "summary", "affected_groups", "harmful_words", "reason", "evidence",
     ]  # fmt: skip
     assert json.dumps(record, ensure_ascii=False, indent=1) == snapshot
+
+
+def test_json_tells_posts_apart_and_says_why_they_go_to_review(club: PostReport) -> None:
+    unread = replace(club.verdict, decision="review", reasons=("language: de",), truncated=True)
+    other = replace(unread, strategy="uniform", model="0b1c2d3e")
+    report = replace(club, verdict=unread, compared=(unread, other), line=4)
+    record = report_record(report)
+    assert list(record)[:2] == ["schema", "line"]
+    assert (record["line"], record["reasons"], record["truncated"]) == (4, ["language: de"], True)
+    assert [list(each) for each in record["compared"]] == [
+        [key for key in record if key not in {"schema", "line", "explanation", "compared"}]
+    ] * 2
+    assert [(each["strategy"], each["model"]) for each in record["compared"]] == [
+        ("blend", "3fa9c1d2"),
+        ("uniform", "0b1c2d3e"),
+    ]
+    named = report_record(replace(report, id="a"))
+    assert (list(named)[:2], "line" in named) == (["schema", "id"], False)
 
 
 def test_markdown(club: PostReport, snapshot: SnapshotAssertion) -> None:
