@@ -124,10 +124,10 @@ class Change:
 class Explanation:
     """Why a post has its label.
 
-    `word_weights` holds, for every word of the post as the prompt shows it, how much it carries the label, 0 to 1;
-    `change` is the smallest change of the post that was tried and found to turn the label, or the largest that did
-    not; `is_complete` is False where the answer was cut by its token budget. None of these, nor `evidence_method`, is
-    part of the JSON contract.
+    `affected_groups` are ordered by probability, likeliest first. `word_weights` holds, for every word of the post as
+    the prompt shows it, how much it carries the label, 0 to 1; `change` is the smallest change of the post that was
+    tried and found to turn the label, or the largest that did not; `is_complete` is False where the answer was cut by
+    its token budget. None of these three, nor `evidence_method`, is part of the JSON contract.
     """
 
     style: ExplanationStyle

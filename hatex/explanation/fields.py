@@ -55,10 +55,13 @@ def read_fields(grammar: AnswerGrammar, row_id: int, text: str, view: PostView, 
 
 
 def list_groups(names: Sequence[str], probabilities: Sequence[float]) -> tuple[AffectedGroup, ...]:
-    """The groups from `LISTED` on, in list order, whether or not the one greedy answer went through them."""
-    return tuple(
+    """The groups from `LISTED` on, likeliest first, whether or not the one greedy answer went through them; equally
+    likely ones stand in list order.
+    """
+    listed = (
         AffectedGroup(name, float(p)) for name, p in zip(names, probabilities, strict=True) if p >= LISTED
     )
+    return tuple(sorted(listed, key=lambda group: -group.probability))
 
 
 def quote_words(

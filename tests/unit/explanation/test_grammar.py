@@ -181,4 +181,6 @@ def test_inclusion_is_exact_where_every_item_is_one_token(grammar_tokenizer: Any
 
 def test_groups_are_listed_by_their_probability() -> None:
     groups = list_groups(GROUPS, [LISTED / 2, LISTED, 0.9, 0.0])
-    assert [group.name for group in groups] == ["Men", "Older people"]
+    assert [group.name for group in groups] == ["Older people", "Men"]
+    equal = list_groups(GROUPS, [0.5, 0.6, 0.5, 0.6])
+    assert [group.name for group in equal] == [GROUPS[1], GROUPS[3], GROUPS[0], GROUPS[2]]
