@@ -21,12 +21,13 @@ from hatex.explanation.report import PostReport
 from hatex.explanation.wording import percent
 from hatex.render.explain_parts import (
     CUT_NOTE,
+    CUT_OFF_NOTE,
     LEVEL_MARKS,
-    LEVEL_NAMES,
     change_line,
     evidence_heads,
     groups_heading,
     is_right_to_left,
+    marks_legend,
     probability_rows,
     ranked_evidence,
     segments,
@@ -149,10 +150,7 @@ def _post(report: PostReport) -> RenderableType:
         body.append("[")
         body.append(shown(segment.text), style=LEVEL_STYLES[segment.level])
         body.append(f"]{LEVEL_MARKS[segment.level - 1]}")
-    legend = ", ".join(
-        f"[ ]{LEVEL_MARKS[level - 1]} {LEVEL_NAMES[level - 1]} marked" for level in sorted(used)
-    )
-    notes = [legend, CUT_NOTE if report.verdict.truncated else ""]
+    notes = [marks_legend(used, "[ ]"), CUT_NOTE if report.verdict.truncated else ""]
     return Group(body, *(Text(note, style="dim") for note in notes if note))
 
 
@@ -165,6 +163,8 @@ def _why(report: PostReport, explanation: Explanation) -> Group:
     if directed and len(explanation.affected_groups) > 1:
         said = ", ".join(f"“{shown(word.text)}” at {word.group}" for word in directed)
         lines.append(Text.assemble(("Directed: ", "bold"), said))
+    if not explanation.is_complete:
+        lines.append(Text(CUT_OFF_NOTE, style="dim"))
     return Group(*lines)
 
 

@@ -11,11 +11,13 @@ from hatex.explanation.report import PostReport
 from hatex.explanation.wording import percent
 from hatex.render.explain_parts import (
     CUT_NOTE,
+    CUT_OFF_NOTE,
     LEVEL_MARKS,
     LEVEL_NAMES,
     change_line,
     evidence_heads,
     groups_heading,
+    marks_legend,
     probability_rows,
     ranked_evidence,
     segments,
@@ -133,10 +135,7 @@ def _post(report: PostReport) -> list[str]:
         )
     lines = [f'<blockquote dir="auto">{"".join(body)}</blockquote>']
     if used:
-        legend = ", ".join(
-            f"{LEVEL_MARKS[level - 1]} {LEVEL_NAMES[level - 1]} marked" for level in sorted(used)
-        )
-        lines.append(f'<p class="legend">{legend}</p>')
+        lines.append(f'<p class="legend">{marks_legend(used)}</p>')
     if report.verdict.truncated:
         lines.append(f'<p class="legend">{CUT_NOTE}</p>')
     return lines
@@ -147,6 +146,8 @@ def _why(report: PostReport, explanation: Explanation) -> list[str]:
     lines = [f"<p>{escape(explanation.summary)}</p>", f"<p>{escape(explanation.reason)}</p>"]
     if groups:
         lines.insert(1, f"<p>{groups_heading(report.verdict, explanation)}: {groups}</p>")
+    if not explanation.is_complete:
+        lines.append(f'<p class="legend">{CUT_OFF_NOTE}</p>')
     return lines
 
 

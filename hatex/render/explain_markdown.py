@@ -10,10 +10,12 @@ from hatex.explanation.report import PostReport
 from hatex.explanation.wording import percent
 from hatex.render.explain_parts import (
     CUT_NOTE,
+    CUT_OFF_NOTE,
     LEVEL_MARKS,
     change_line,
     evidence_heads,
     groups_heading,
+    marks_legend,
     probability_rows,
     ranked_evidence,
     segments,
@@ -46,7 +48,7 @@ def _render(report: PostReport) -> str:
         _probabilities(report),
         _gates(report),
         "### Post",
-        _post(report),
+        *_post(report),
     ]
     for number, explanation in enumerate((report.explanation, *report.samples), start=1):
         blocks += [f"### Explanation {number}" if report.samples else "### Why", *_why(report, explanation)]
@@ -87,21 +89,26 @@ def _gates(report: PostReport) -> str:
     return _table(("adapter", "weight", "that adapter alone would say"), ("---", "---:", "---"), rows)
 
 
-def _post(report: PostReport) -> str:
+def _post(report: PostReport) -> list[str]:
     """Marked words are bold, with a raised figure for how strongly; they need no colour.
 
     The figure stands inside: behind punctuation, asterisks would not end bold type.
     """
-    parts = []
+    parts, used = [], set()
     for segment in segments(report.text, report.explanation.harmful_words):
         text = escape(segment.text)
         if segment.level:
+            used.add(segment.level)
             text = f"**{text}{LEVEL_MARKS[segment.level - 1]}**"
         lead = " " if segment.text[:1].isspace() else ""
         tail = " " if segment.text[-1:].isspace() else ""
         parts.append(f"{lead}{text}{tail}")
-    post = "> " + re.sub(" +", " ", "".join(parts)).strip()
-    return f"{post}\n\n{CUT_NOTE}" if report.verdict.truncated else post
+    blocks = ["> " + re.sub(" +", " ", "".join(parts)).strip()]
+    if used:
+        blocks.append(marks_legend(used))
+    if report.verdict.truncated:
+        blocks.append(CUT_NOTE)
+    return blocks
 
 
 def _why(report: PostReport, explanation: Explanation) -> list[str]:
@@ -109,6 +116,8 @@ def _why(report: PostReport, explanation: Explanation) -> list[str]:
     groups = ", ".join(f"{escape(g.name)} ({percent(g.probability)})" for g in explanation.affected_groups)
     if groups:
         blocks.insert(1, f"**{groups_heading(report.verdict, explanation)}:** {groups}")
+    if not explanation.is_complete:
+        blocks.append(CUT_OFF_NOTE)
     return blocks
 
 

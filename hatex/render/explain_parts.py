@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -51,6 +51,13 @@ class Segment:
 def mark_level(weight: float) -> int:
     """1 below a weight of one third, 3 from two thirds on."""
     return min(3, 1 + int(3 * weight))
+
+
+def marks_legend(levels: Iterable[int], lead: str = "") -> str:
+    """What the raised figures behind marked words mean, weakest first; `lead` stands before each figure."""
+    return ", ".join(
+        f"{lead}{LEVEL_MARKS[level - 1]} {LEVEL_NAMES[level - 1]} marked" for level in sorted(levels)
+    )
 
 
 def segments(text: str, words: Sequence[HarmfulWord]) -> list[Segment]:
@@ -124,6 +131,7 @@ def change_line(report: PostReport) -> str:
 
 
 CUT_NOTE: Final = "The post was cut to the context."
+CUT_OFF_NOTE: Final = "This explanation was cut off at its limit of tokens; --max-new-tokens raises it."
 
 
 def evidence_heads(report: PostReport) -> tuple[str, str]:

@@ -199,6 +199,26 @@ def test_a_post_cut_to_the_context_says_so() -> None:
         assert "The post was cut to the context." in page
 
 
+def test_an_explanation_that_was_cut_off_says_so(club: PostReport) -> None:
+    note = "This explanation was cut off at its limit of tokens; --max-new-tokens raises it."
+    cut = replace(club.explanation, is_complete=False)
+    first = replace(club, verdict=replace(club.verdict, explanation=cut), samples=(club.explanation,))
+    both = replace(first, samples=(cut,))
+    for report, times in ((club, 0), (first, 1), (both, 2)):
+        spaced = render_svg([report]).replace("&#160;", " ")
+        for page in (terminal(report, 100), render_markdown([report]), render_html([report]), spaced):
+            assert page.count(note.split(";")[0]) == times
+    assert note in render_html([both])
+
+
+def test_markdown_explains_the_marks_it_uses(club: PostReport) -> None:
+    assert "\n\n¹ slightly marked, ² clearly marked, ³ strongly marked\n\n" in render_markdown([club])
+    strong = build_report(CLUB, (0.1, 0.7, 0.2), {"circus": 0.9})
+    assert "\n\n³ strongly marked\n\n" in render_markdown([strong])
+    plain = build_report("What a lovely match, thank you all!", (0.96, 0.03, 0.01), {})
+    assert " marked" not in render_markdown([plain])
+
+
 def test_gradients_are_shown_as_gradients(club: PostReport) -> None:
     explanation = replace(club.explanation, evidence_method="gradient")
     report = replace(club, verdict=replace(club.verdict, explanation=explanation))
