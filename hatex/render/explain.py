@@ -31,6 +31,7 @@ from hatex.render.explain_parts import (
     probability_rows,
     ranked_evidence,
     segments,
+    short_verdict,
     shown,
     signed_points,
     split_line,
@@ -42,6 +43,8 @@ LABEL_STYLES: Final[dict[Label, str]] = {"neutral": "green", "offensive": "yello
 LEVEL_STYLES: Final = ("", "underline", "bold underline", "bold reverse")
 NARROW: Final = 60
 """Below this many columns inside the panel, tables drop their bars and stack their columns."""
+AROUND_TITLE: Final = 6
+"""Columns of the panel's upper edge that a title leaves to the frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ class ExplainPanel:
     report: PostReport
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        yield render_panel(self.report, is_narrow=options.max_width < NARROW)
+        yield render_panel(self.report, width=options.max_width)
 
 
 def render_explanation(report: PostReport) -> RenderableType:
@@ -76,10 +79,12 @@ def render_explanation(report: PostReport) -> RenderableType:
     return ExplainPanel(report)
 
 
-def render_panel(report: PostReport, *, is_narrow: bool) -> Panel:
+def render_panel(report: PostReport, *, width: int) -> Panel:
     verdict = report.verdict
-    title = Text(verdict_line(report), style=f"bold {LABEL_STYLES[verdict.label]}")
+    is_narrow = width < NARROW
+    title, heads = _title(report, width - AROUND_TITLE)
     parts: list[RenderableType] = [
+        *heads,
         Text(split_line(report)),
         Text(),
         _probabilities(report),
@@ -93,12 +98,26 @@ def render_panel(report: PostReport, *, is_narrow: bool) -> Panel:
     change = change_line(report)
     parts += _section("What would change the verdict", Text(shown(change)) if change else None)
     parts += _section("Strategies side by side", _comparison(report, is_narrow) if report.compared else None)
-    if report.id is not None:
-        title.append(f" · {shown(str(report.id))}", style="default")
     footer = Text(f"{verdict.strategy} · {verdict.model}", style="dim")
     return Panel(
         Group(*parts), title=title, title_align="left", subtitle=footer, subtitle_align="right", box=ROUNDED
     )
+
+
+def _title(report: PostReport, width: int) -> tuple[Text, list[Text]]:
+    """Verdict, reasons for review and id on one line, or the verdict and lines for what that would cut off."""
+    style = f"bold {LABEL_STYLES[report.verdict.label]}"
+    whole = Text(verdict_line(report), style=style)
+    if report.id is not None:
+        whole.append(f" · {shown(str(report.id))}", style="default")
+    if whole.cell_len <= width:
+        return whole, []
+    heads = []
+    if report.verdict.reasons:
+        heads.append(Text(f"For review: {', '.join(report.verdict.reasons)}", style="bold"))
+    if report.id is not None:
+        heads.append(Text(f"id: {shown(str(report.id))}", overflow="fold"))
+    return Text(short_verdict(report), style=style), heads
 
 
 def _section(heading: str, body: RenderableType | None) -> list[RenderableType]:

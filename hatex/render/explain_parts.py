@@ -107,9 +107,14 @@ def is_right_to_left(text: str) -> bool:
 
 def verdict_line(report: PostReport) -> str:
     """`hate (91 %): flag`, or `neutral (88 %): review (language: de)`."""
+    why = f" ({', '.join(report.verdict.reasons)})" if report.verdict.reasons else ""
+    return f"{short_verdict(report)}{why}"
+
+
+def short_verdict(report: PostReport) -> str:
+    """`hate (91 %): flag`: the verdict without reasons for review."""
     verdict = report.verdict
-    why = f" ({', '.join(verdict.reasons)})" if verdict.reasons else ""
-    return f"{verdict.label} ({percent(verdict.probabilities[verdict.label])}): {verdict.decision}{why}"
+    return f"{verdict.label} ({percent(verdict.probabilities[verdict.label])}): {verdict.decision}"
 
 
 def split_line(report: PostReport) -> str:

@@ -127,6 +127,21 @@ def test_every_line_fits(club: PostReport, width: int) -> None:
     assert {cell_len(line) for line in terminal(report, width).splitlines()} == {width}
 
 
+@pytest.mark.parametrize("width", [40, 80])
+@pytest.mark.parametrize("post_id", [None, "a", "an-id-" * 6 + "end"])
+def test_a_narrow_panel_keeps_the_reason_for_review_and_the_id(width: int, post_id: str | None) -> None:
+    report = build_report("Was für ein schönes Spiel!", (0.88, 0.09, 0.03), {}, post_id=post_id)
+    report = replace(report, verdict=replace(report.verdict, decision="review", reasons=("language: de",)))
+    drawn = terminal(report, width)
+    lines = [line.strip("╭╮│─ ") for line in drawn.splitlines()]
+    assert "…" not in drawn.split("Gate weights")[0]
+    if width == 80 and post_id != "an-id-" * 6 + "end":
+        assert lines[0] == "neutral (88 %): review (language: de)" + (f" · {post_id}" if post_id else "")
+    else:
+        assert lines[:2] == ["neutral (88 %): review", "For review: language: de"]
+        assert (f"id:{post_id}" in "".join(lines[2:5]).replace(" ", "")) == (post_id is not None)
+
+
 def test_marks_can_be_read_without_colour(club: PostReport) -> None:
     drawn = " ".join(line.strip("│ ") for line in terminal(club, 80, no_color=True).splitlines())
     for marked in ("[such sad clowns,]³", "[circus]²", "[always]¹"):
