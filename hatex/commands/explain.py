@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -87,6 +86,7 @@ def command(
       hatex explain posts.jsonl --format html --mask > page.html
       echo "You lot could not win a raffle." | hatex explain - --json
 
+    Stdin is JSONL if any line is a JSON object with a text, and one post otherwise.
     The label is scored, never sampled; every quoted word stands in the post.
     Evidence tells how far the label's probability falls without a word.
     Formats: rich (a panel), json (as --json), markdown, html and svg (one page),
@@ -94,6 +94,7 @@ def command(
     """
     from hatex.types import Sampling
     from hatex.workflows.explain import ExplainRequest, explain
+    from hatex.workflows.explain_source import path_exists
 
     form = "json" if as_json else form
     day = _day(decided, form)
@@ -112,16 +113,20 @@ def command(
     )
     if source == "-" and sys.stdin.isatty():
         console.hint("reading a post from the terminal; end with Ctrl-D")
-    elif source != "-" and not source.endswith(".jsonl") and _is_file(source):
-        console.hint("this explains the words of the file name; input files end in .jsonl")
     found = explain(loaded, build_registry(registry), source, request=request, progress=console.progress())
+    if source != "-" and not source.endswith(".jsonl") and path_exists(source):
+        console.hint("this explains the word itself, not the file or folder of that name")
     failed = _emit(console, found, form, loaded, day)
     if failed:
         message = f"{failed} input line{'' if failed == 1 else 's'} could not be answered"
+        hint = 'every line has to be an object like {"id": 1, "text": "..."}'
+        if source == "-":
+            hint += "; a post of several lines can be given as TEXT"
         if form in {"json", "dsa"}:
             console.note(message)
+            console.hint(hint)
             raise typer.Exit(InputLinesError.exit_code)
-        raise InputLinesError(message)
+        raise InputLinesError(message, hint=hint)
 
 
 def _emit(console: Console, found: Iterable[Any], form: Format, recipe: Recipe, day: date | None) -> int:
@@ -189,10 +194,3 @@ def _day(decided: str | None, form: Format) -> date | None:
         return date.fromisoformat(decided)
     except ValueError:
         raise UsageError(f"{decided} is not YYYY-MM-DD", where="--date") from None
-
-
-def _is_file(source: str) -> bool:
-    try:
-        return Path(source).is_file()
-    except (OSError, ValueError):  # too long for a name, or NUL in it: then it is a post
-        return False

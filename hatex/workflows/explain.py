@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from hatex.errors import UsageError
 from hatex.explanation.masking import mask_report
 from hatex.explanation.protocol import ExplainOptions
 from hatex.explanation.report import AdapterAnswer, PostReport
-from hatex.jsonl import BadLine, Line, Post, parse_line, read_batches, text_trouble
+from hatex.jsonl import BadLine, Post
 from hatex.types import LABELS, NO_PROGRESS, BlendSpace, EvidenceMethod, Progress, Sampling, Verdict
+from hatex.workflows.explain_source import open_source
 
 if TYPE_CHECKING:
     from hatex.engine import Engine
     from hatex.recipe import Recipe
     from hatex.registry import Registry
-
-STDIN: Final = "-"
-STDIN_DESCRIPTOR: Final = 0
-POSTS_AT_ONCE: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +48,8 @@ def explain(
 ) -> Iterator[PostReport | BadLine]:
     """Reports of `source`, in order: a text, `-` for stdin, or the path of a JSONL file.
 
-    Stdin is JSONL if its first line is a JSON object, and one post otherwise. Raises UsageError before
-    the model is loaded where the source or the request cannot be used, and whatever the engine raises.
+    Raises UsageError before the model is loaded where the source or the request cannot be used, and whatever the
+    engine raises.
     """
     if request.sequences > 1 and request.sampling.temperature == 0:
         raise UsageError(
@@ -64,7 +57,7 @@ def explain(
             where="--num-return-sequences",
             hint="add --temperature 0.7",
         )
-    return _reports(recipe, registry, _open_source(source), request, progress)
+    return _reports(recipe, registry, open_source(source), request, progress)
 
 
 def _reports(
@@ -159,61 +152,3 @@ def strategies_of(engine: Engine) -> list[str]:
     tops = [f"top-{k}" for k in range(1, len(names))]
     full = ["full"] if "full" in engine.adapters else []
     return ["blend", *tops, "uniform", *(f"single:{name}" for name in names), *full]
-
-
-def _open_source(source: str) -> Iterator[list[Post | BadLine]]:
-    """Batches of posts; a source that cannot be used is refused at once, not at the first batch."""
-    if source == STDIN:
-        return _read_stdin()
-    if source.endswith(".jsonl"):
-        path = Path(source)
-        if not path.is_file():
-            raise UsageError("there is no such input file", where=source)
-        return _read_file(path)
-    return iter([[_single(source, "TEXT")]])
-
-
-def _single(text: str, where: str) -> Post | BadLine:
-    trouble = text_trouble(text)
-    if trouble:
-        raise UsageError(trouble[1].replace("`text`", "the text"), where=where)
-    return Post(1, 1, text, {})
-
-
-def _read_file(path: Path) -> Iterator[list[Post | BadLine]]:
-    with path.open("rb", buffering=0) as stream:
-        yield from _parsed(read_batches([stream.fileno()], max_lines=POSTS_AT_ONCE))
-
-
-def _read_stdin() -> Iterator[list[Post | BadLine]]:
-    """Look at the first line to tell JSONL from plain text, then stream the one or take in the other."""
-    first = bytearray()
-    while (byte := os.read(STDIN_DESCRIPTOR, 1)) and not (byte == b"\n" and first.strip()):
-        first += byte
-    with ExitStack() as stack:
-        if _is_json_object(bytes(first)):
-            head = stack.enter_context(tempfile.TemporaryFile(buffering=0))
-            head.write(first + b"\n")
-            head.seek(0)
-            yield from _parsed(read_batches([head.fileno(), STDIN_DESCRIPTOR], max_lines=POSTS_AT_ONCE))
-            return
-    rest = b""
-    while chunk := os.read(STDIN_DESCRIPTOR, 2**16):
-        rest += chunk
-    data = bytes(first) + (b"\n" + rest if rest else b"")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"the input is not UTF-8 (byte {error.start + 1})", where="stdin") from None
-    yield [_single(text, "stdin")]
-
-
-def _is_json_object(line: bytes) -> bool:
-    """Whether a line holds a post, or would if its `id` and `text` were right."""
-    found = parse_line(Line(1, line))
-    return isinstance(found, Post) or found.kind in {"id", "text", "empty", "surrogate"}
-
-
-def _parsed(batches: Iterable[Sequence[Line]]) -> Iterator[list[Post | BadLine]]:
-    for batch in batches:
-        yield [parse_line(line) for line in batch]

@@ -234,7 +234,7 @@ def test_wrong_options_say_what_and_leave_with_two(run: Any, arguments: tuple[st
 
 
 @pytest.mark.parametrize(
-    ("source", "said"), [("", "empty"), ("missing.jsonl", "no such input file"), ("\ud800", "half")]
+    ("source", "said"), [("", "empty"), ("missing.jsonl", "there is no such file"), ("\ud800", "half")]
 )
 def test_sources_that_cannot_be_explained(run: Any, source: str, said: str) -> None:
     code, out, err = run(source)
@@ -314,7 +314,7 @@ def test_a_file_of_posts_with_bad_lines(run: Any, tmp_path: Path) -> None:
     assert [record.get("id") for record in records] == ["a", None, "b", None]
     assert [record.get("line") for record in records] == [None, 2, 3, 4]
     assert [record.get("error", {}).get("kind") for record in records] == [None, "json", "empty", None]
-    assert "2 input lines could not be answered" in err
+    assert "2 input lines could not be answered\nhint: every line has to be an object like " in err
     code, out, err = run(str(tmp_path / "posts.jsonl"))
     assert code == 4
     assert out.count("╭") == 2
@@ -348,6 +348,17 @@ def test_a_bad_first_line_leaves_stdin_jsonl(run: Any, tmp_path: Path) -> None:
     records = [json.loads(line) for line in out.splitlines()]
     assert code == 4
     assert [(record["id"], "error" in record) for record in records] == [("a", True), ("b", False)]
+
+
+def test_a_broken_first_line_is_told_and_the_others_are_answered(run: Any, tmp_path: Path) -> None:
+    lines = '{"id": "a", "text": "clowns}\n{"id": "b", "text": "what a match"}\n'
+    (tmp_path / "stdin").write_text(lines, encoding="utf-8")
+    with redirected_stdin(tmp_path / "stdin"):
+        code, out, err = run("-", "--evidence", "none")
+    assert (code, out.count("╭"), " · b " in out) == (4, 1, True)
+    assert "line 1: the line is not JSON: " in err
+    assert "hint: every line has to be an object like " in err
+    assert "a post of several lines can be given as TEXT" in err
 
 
 def test_evidence_starts_from_the_blend_space_that_answered(run: Any) -> None:
@@ -394,12 +405,19 @@ def test_a_wrong_date_is_a_bad_line_of_statements(run: Any, tmp_path: Path) -> N
     assert records[2]["puid"] != records[3]["puid"]
 
 
-def test_stdin_that_is_not_text(run: Any, tmp_path: Path) -> None:
-    (tmp_path / "stdin").write_bytes(b"\xff\xfe")
+@pytest.mark.parametrize(("given", "said"), [(b"\xff\xfe", "not UTF-8"), (b"", "empty")])
+def test_stdin_that_is_no_text_is_refused_before_anything_is_loaded(
+    given: bytes, said: str, home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "stdin").write_bytes(given)
     with redirected_stdin(tmp_path / "stdin"):
-        code, out, err = run("-")
+        # In this registry is nothing that could be loaded.
+        code = main(
+            ["explain", "-", "--recipe", str(home / "tiny.yaml"), "--registry", str(tmp_path / "none")]
+        )
+    out, err = capfd.readouterr()
     assert (code, out) == (2, "")
-    assert "not UTF-8" in err
+    assert f"error: stdin: the {'input is' if given else 'text is'} {said}" in err
 
 
 @contextmanager
