@@ -71,7 +71,12 @@ def command(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of sampling.")] = 0,
     decided: Annotated[
         str | None,
-        typer.Option("--date", metavar="YYYY-MM-DD", help="Day of the decision; needed by --format dsa."),
+        typer.Option(
+            "--date",
+            metavar="YYYY-MM-DD",
+            help="Day of the decision, for --format dsa: its application_date, and the content_date of posts "
+            "whose line has no `date`.",
+        ),
     ] = None,
     recipe: RecipeOption = STARTER,
     overrides: SetOption = None,
@@ -137,7 +142,7 @@ def _emit(console: Console, found: Iterable[Any], form: Format, recipe: Recipe, 
     from hatex.render.explain_dsa import build_statement, date_trouble
     from hatex.render.explain_parts import shown
 
-    failed = 0
+    failed = undated = 0
     page: list[PostReport] = []
     for each in found:
         console.content_note()
@@ -159,6 +164,7 @@ def _emit(console: Console, found: Iterable[Any], form: Format, recipe: Recipe, 
                 reasons = ", ".join(each.verdict.reasons)
                 console.note(f"{shown(each.name)}: for review ({reasons}), so there is nothing to state yet")
             elif day is not None:
+                undated += each.date is None
                 console.json(build_statement(each, recipe.explain.statement, day))
         elif form == "rich":
             console.data(render_explanation(each))
@@ -166,6 +172,8 @@ def _emit(console: Console, found: Iterable[Any], form: Format, recipe: Recipe, 
             page.append(each)
     if page:
         console.data(_render_page(page, form))
+    if undated:
+        console.note(f"posts without a `date`, whose content_date is the day of the decision: {undated}")
     return failed
 
 

@@ -78,12 +78,14 @@ def describe_facts(report: PostReport) -> str:
     verdict = report.verdict
     explanation = report.explanation
     split = describe_split(verdict.probabilities, verdict.disagreement, verdict.disagreement_basis)
+    is_from_votes = verdict.disagreement_basis == "votes"
+    said = "Expected agreement of readers" if is_from_votes else "Certainty of the classifier itself"
     sentences = [
         f"An automated classifier (hatex, model {verdict.model}, strategy {verdict.strategy}) read the post.",
         f"It rated the post {verdict.label}: "
         + ", ".join(f"{label} {percent(p)}" for label, p in verdict.probabilities.items())
         + ".",
-        f"Expected agreement of readers: {split}.",
+        f"{said}: {split}.",
         f"The classifier's recommendation was: {verdict.decision}.",
     ]
     if likely := named_groups(verdict, explanation):

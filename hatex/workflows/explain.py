@@ -100,7 +100,7 @@ def explain_batch(
             alone=alone[i],
             compared=compared[i],
             samples=explained[i][1][1:],
-            date=post.fields["date"] if isinstance(post.fields.get("date"), str) else None,
+            date=None if (day := post.fields.get("date")) is None else str(day),
         )
         for i, post in enumerate(posts)
     ]

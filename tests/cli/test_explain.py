@@ -392,16 +392,19 @@ def test_a_wrong_date_is_a_bad_line_of_statements(run: Any, tmp_path: Path) -> N
         '{"text": "clowns", "date": "1999-05-05"}',
         '{"text": "clowns", "date": "2026-02-03"}',
         '{"text": "clowns"}',
+        '{"text": "clowns", "date": 1770076800}',
     ]
     (tmp_path / "posts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     flags = ["--set", "route.policy.review_disagreement=0"]
-    code, out, _ = run(
+    code, out, err = run(
         str(tmp_path / "posts.jsonl"), "--format", "dsa", "--date", "2026-03-01", *flags, "--evidence", "none"
     )
     records = [json.loads(line) for line in out.splitlines()]
     assert code == 4
-    assert [record.get("error", {}).get("kind") for record in records] == ["date", "date", None, None]
-    assert records[2]["content_date"] == "2026-02-03"
+    assert [record.get("error", {}).get("kind") for record in records] == ["date", "date", None, None, "date"]
+    assert [record["content_date"] for record in records[2:4]] == ["2026-02-03", "2026-03-01"]
+    assert [record["application_date"] for record in records[2:4]] == ["2026-03-01"] * 2
+    assert "whose content_date is the day of the decision: 1\n" in err
     assert records[2]["puid"] != records[3]["puid"]
 
 

@@ -324,6 +324,15 @@ def test_statement_of_reasons(club: PostReport, snapshot: SnapshotAssertion) -> 
     assert json.dumps(statement, ensure_ascii=False, indent=1) == snapshot
 
 
+def test_a_statement_speaks_of_readers_only_where_votes_stand_behind_it(club: PostReport) -> None:
+    assert "Expected agreement of readers: about 3 in 4 readers would call this offensive." in describe_facts(
+        club
+    )
+    facts = describe_facts(build_report(CLUB, (0.08, 0.71, 0.21), {"circus": 0.9}, basis="model"))
+    assert "Certainty of the classifier itself: the model leans towards offensive." in facts
+    assert "readers" not in facts
+
+
 def test_a_statement_quotes_nothing_of_the_post(club: PostReport) -> None:
     facts = describe_facts(club)
     for word in ("clowns", "circus", "football", "Honestly"):
