@@ -13,7 +13,21 @@ from hatex.errors import UsageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from hatex.recipe import Recipe
+    from hatex.registry import Registry
+
 FULL = "full"
+
+
+def chosen_strategy(recipe: Recipe, registry: Registry, asked: str | None = None) -> str:
+    """`asked`, else the recipe's strategy, checked as `check_strategy` does before anything is loaded.
+
+    Raises RegistryError where the router is not there: its manifest says which adapters it weighs.
+    """
+    strategy = asked or recipe.route.strategy
+    routed = registry.find("router", recipe.router).manifest.extra["adapters"]
+    check_strategy(strategy, recipe.adapters, routed)
+    return strategy
 
 
 def check_strategy(strategy: str, adapters: Sequence[str], routed: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ from hatex.jsonl import (
     read_batches,
     verdict_record,
 )
-from hatex.routing.strategies import check_strategy
+from hatex.routing.strategies import chosen_strategy
 from hatex.types import NO_PROGRESS, BlendSpace, Progress
 from hatex.workflows.partial import PartialFile
 
@@ -81,8 +81,8 @@ def route(
     """Answer every line of `inputs` (`-` is stdin), in order, to `write` or to the file `output`.
 
     `output` grows as `output.partial` and is renamed when complete; `resume` continues such a file after its
-    last complete line. Raises UsageError before the model is loaded where an input, `keep` or `output`
-    cannot be used, and whatever the engine raises.
+    last complete line. Raises UsageError before the model is loaded where an input, the strategy, `keep`
+    or `output` cannot be used, and whatever the engine raises.
     """
     check_inputs(inputs)
     if output is not None and output.exists() and any(p != STDIN and p.samefile(output) for p in inputs):
@@ -90,6 +90,7 @@ def route(
     taken = sorted(RESERVED_FIELDS.intersection(options.keep))
     if taken:
         raise UsageError(f"the answer has a field {taken[0]} of its own", where="--keep")
+    strategy = chosen_strategy(recipe, registry, options.strategy)
     with ExitStack() as stack:
         partial = stack.enter_context(PartialFile(output, resume=resume)) if output is not None else None
         if partial is not None and partial.is_complete:
@@ -100,7 +101,7 @@ def route(
         from hatex.engine import load_engine
 
         engine = load_engine(recipe, registry, progress=progress)
-        router = _Router(engine, recipe, options, partial)
+        router = _Router(engine, strategy, options.space or recipe.route.space, options, partial)
         batches = read_batches(
             _open_inputs(inputs),
             max_lines=EXPLAINED_AT_ONCE if options.explain else POSTS_AT_ONCE,
@@ -121,14 +122,18 @@ class _Router:
     """Batches of lines to output bytes, minus what a resumed run has already written."""
 
     def __init__(
-        self, engine: Engine, recipe: Recipe, options: RouteOptions, partial: PartialFile | None
+        self,
+        engine: Engine,
+        strategy: str,
+        space: BlendSpace,
+        options: RouteOptions,
+        partial: PartialFile | None,
     ) -> None:
         self.outcome = Routed() if partial is None else Routed.from_partial(partial)
         self._engine = engine
         self._options = options
-        self._strategy = options.strategy or recipe.route.strategy
-        self._space: BlendSpace = options.space or recipe.route.space
-        check_strategy(self._strategy, engine.adapters, engine.router.adapters)
+        self._strategy = strategy
+        self._space = space
         self._partial = partial
         self._to_skip = partial.lines if partial is not None else 0
 

@@ -162,6 +162,21 @@ def test_what_is_unknown_is_named_with_a_remedy(tiny, tmp_path, capfdbinary, opt
     assert err.startswith("error: ")
 
 
+@pytest.mark.parametrize("strategy", ["blendd", "single:three", "top-3"])
+def test_a_misspelt_strategy_is_told_before_anything_is_loaded(tiny, tmp_path, capfdbinary, strategy) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(
+        tiny.registry / "routers", home / "routers"
+    )  # the rest would be missed once it is looked for
+    posts = write_posts(tmp_path / "posts.jsonl", POSTS[:1])
+    code, _, err = route(
+        capfdbinary, str(posts), "--strategy", strategy, "-r", str(tiny.recipe), "--registry", str(home)
+    )
+    assert code == 2
+    assert "hint: strategies: blend, top-1, top-2, ..., uniform, full, single:one" in err
+    assert not (home / "bases").exists()
+
+
 def test_output_is_whole_or_not_there_and_resumes(tiny, tmp_path, capfdbinary) -> None:
     posts = write_posts(tmp_path / "posts.jsonl", [*POSTS, ""])
     output = tmp_path / "answers.jsonl"
