@@ -136,22 +136,26 @@ def _finite(text: str) -> float:
     return value
 
 
+Source = int | Iterator[bytes]
+"""Where lines come from: a file descriptor, or chunks of bytes that nobody has to wait for."""
+
+
 def read_batches(
-    descriptors: Iterable[int],
+    sources: Iterable[Source],
     *,
     max_lines: int = 64,
     max_bytes: int = 2**20,
     waits: bool = False,
 ) -> Iterator[list[Line]]:
-    """Non-blank lines of file descriptors, in batches of up to `max_lines` lines and some `max_bytes` bytes.
+    """Non-blank lines of all sources, in batches of up to `max_lines` lines and some `max_bytes` bytes.
 
     A batch closes when it is full, or when no further byte has arrived yet, so that a line written to a pipe
     that stays open is handed on at once; with `waits` only full batches close, and the same bytes give the
-    same batches. Lines are numbered through all descriptors. Holds one batch and one line at a time.
+    same batches. Lines are numbered through all sources. Holds one batch and one line at a time.
     """
     batch: list[Line] = []
     held = 0
-    for line in _read_lines(descriptors):
+    for line in _read_lines(sources):
         if line is not None:
             batch.append(line)
             held += len(line.data or b"")
@@ -163,15 +167,24 @@ def read_batches(
         yield batch
 
 
-def _read_lines(descriptors: Iterable[int]) -> Iterator[Line | None]:
+def _read_lines(sources: Iterable[Source]) -> Iterator[Line | None]:
     """Every non-blank line, and None wherever a reader would have to wait for the next byte."""
     splitter = _Splitter()
-    for descriptor in descriptors:
-        while chunk := os.read(descriptor, READ_BYTES):
-            yield from splitter.feed(chunk)
-            if not select.select([descriptor], [], [], 0)[0]:
+    for source in sources:
+        for chunk in _read_descriptor(source) if isinstance(source, int) else source:
+            if chunk:
+                yield from splitter.feed(chunk)
+            else:
                 yield None
         yield from splitter.end()
+
+
+def _read_descriptor(descriptor: int) -> Iterator[bytes]:
+    """Bytes as they arrive, and b"" wherever the next ones have not."""
+    while chunk := os.read(descriptor, READ_BYTES):
+        yield chunk
+        if not select.select([descriptor], [], [], 0)[0]:
+            yield b""
 
 
 class _Splitter:

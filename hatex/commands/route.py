@@ -27,7 +27,9 @@ from hatex.types import OUTPUT_SCHEMA
 def command(
     inputs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="INPUT", help="JSONL files, - for stdin (the default).", show_default=False),
+        typer.Argument(
+            metavar="INPUT", help="JSONL files (also .gz), - for stdin (the default).", show_default=False
+        ),
     ] = None,
     strategy: Annotated[
         str | None,
@@ -77,7 +79,8 @@ def command(
     """
     if resume and output is None:
         raise UsageError("needs --output FILE", where="--resume")
-    from hatex.workflows.route import STDIN, RouteOptions, route
+    from hatex.workflows.route import RouteOptions, route
+    from hatex.workflows.route_inputs import STDIN
 
     console = build_console(as_json=as_json, quiet=quiet)
     sources = tuple(inputs or [STDIN])

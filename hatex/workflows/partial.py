@@ -36,6 +36,12 @@ class PartialFile:
             raise UsageError("the folder of the output file does not exist", where=str(path))
         if path.is_dir():
             raise UsageError("the output file is a folder", where=str(path))
+        if self.partial.is_dir():
+            raise UsageError(
+                "the unfinished output would have this name, which is a folder's",
+                where=str(self.partial),
+                hint="name another output file",
+            )
         if self.partial.exists() and not resume:
             hint = f"--resume continues it; to start afresh, delete {self.partial}"
             raise UsageError("an earlier run left its unfinished output", where=str(self.partial), hint=hint)

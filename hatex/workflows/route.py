@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,13 +25,13 @@ from hatex.jsonl import (
 from hatex.routing.strategies import chosen_strategy
 from hatex.types import NO_PROGRESS, BlendSpace, Progress
 from hatex.workflows.partial import PartialFile
+from hatex.workflows.route_inputs import STDIN, check_inputs, count_lines, open_inputs
 
 if TYPE_CHECKING:
     from hatex.engine import Engine
     from hatex.recipe import Recipe
     from hatex.registry import Registry
 
-STDIN: Final = Path("-")
 POSTS_AT_ONCE: Final = 256
 """Enough for the engine to sort posts by length; few enough that answers appear every few seconds."""
 EXPLAINED_AT_ONCE: Final = 16
@@ -103,11 +103,11 @@ def route(
         engine = load_engine(recipe, registry, progress=progress)
         router = _Router(engine, strategy, options.space or recipe.route.space, options, partial)
         batches = read_batches(
-            _open_inputs(inputs),
+            open_inputs(inputs),
             max_lines=EXPLAINED_AT_ONCE if options.explain else POSTS_AT_ONCE,
             waits=options.deterministic,
         )
-        advance = stack.enter_context(progress.task("route", _count_lines(inputs), "posts"))
+        advance = stack.enter_context(progress.task("route", count_lines(inputs), "posts"))
         for batch in batches:
             if data := router.answer(batch):
                 (partial.write if partial is not None else write)(data)
@@ -179,35 +179,3 @@ class _Router:
         """The input may not end before the lines that a resumed run has already answered."""
         if self._to_skip and self._partial is not None:
             raise self._partial.mismatch("it has more lines than the input")
-
-
-def check_inputs(inputs: Sequence[Path]) -> None:
-    """UsageError where an input is not there, or is a folder."""
-    for path in inputs:
-        if path == STDIN:
-            continue
-        if not path.exists():
-            raise UsageError("there is no such input file", where=str(path))
-        if path.is_dir():
-            raise UsageError("is a folder: name its files", where=str(path))
-
-
-def _open_inputs(inputs: Sequence[Path]) -> Iterator[int]:
-    for path in inputs:
-        if path == STDIN:
-            yield 0
-        else:
-            with path.open("rb", buffering=0) as stream:
-                yield stream.fileno()
-
-
-def _count_lines(inputs: Sequence[Path]) -> int | None:
-    """Lines of all inputs if they are plain files, which is what a bar needs; None for pipes."""
-    total = 0
-    for path in inputs:
-        if path == STDIN or not path.is_file():
-            return None
-        with path.open("rb") as stream:
-            while chunk := stream.read(2**20):
-                total += chunk.count(b"\n")
-    return total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import select
@@ -113,6 +114,39 @@ def test_strategy_space_and_kept_fields(tiny, tmp_path, capfdbinary) -> None:
         assert code == 0
         models.add(other["model"])
     assert len(models) == 4
+
+
+def test_a_gzip_file_is_read_like_a_plain_one_and_a_damaged_one_is_named(tiny, tmp_path, capfdbinary) -> None:
+    posts = write_posts(tmp_path / "posts.jsonl", POSTS)
+    assert main(["route", str(posts), *tiny.options]) == 0
+    plain = capfdbinary.readouterr().out
+    packed = tmp_path / "posts.jsonl.gz"
+    packed.write_bytes(gzip.compress(posts.read_bytes()))
+    assert main(["route", str(packed), *tiny.options]) == 0
+    assert capfdbinary.readouterr().out == plain
+    whole = packed.read_bytes()
+    for damaged in (whole[:-20], whole[:30] + b"????" + whole[34:]):
+        packed.write_bytes(damaged)
+        code, _, err = route(capfdbinary, str(packed), *tiny.options)
+        assert code == 1
+        assert err.startswith(f"error: {packed}: the gzip file is damaged or cut short\n")
+
+
+def test_folders_named_like_files_are_told(tiny, tmp_path, capfdbinary) -> None:
+    posts = write_posts(tmp_path / "posts.jsonl", POSTS[:1])
+    for name in ("folder.jsonl", "taken.jsonl", "answers.jsonl.partial"):
+        (tmp_path / name).mkdir()
+    for arguments, message in (
+        ([tmp_path / "folder.jsonl"], "folder.jsonl: is a folder: name its files"),
+        ([posts, "-o", tmp_path / "taken.jsonl"], "taken.jsonl: the output file is a folder"),
+        (
+            [posts, "-o", tmp_path / "answers.jsonl", "--resume"],
+            "answers.jsonl.partial: the unfinished output",
+        ),
+    ):
+        code, _, err = route(capfdbinary, *map(str, arguments), *tiny.options)
+        assert code == 2
+        assert message in err
 
 
 def test_posts_are_not_overwritten_by_their_answers(tiny, tmp_path, capfdbinary) -> None:
