@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import select
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from hatex.types import OUTPUT_SCHEMA, Verdict
@@ -33,10 +33,17 @@ LINE_ERROR_KINDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One non-blank input line, numbered from 1; `data` is None where it was longer than `MAX_LINE_BYTES`."""
+    """One non-blank input line, numbered from 1; `data` is None where it was longer than `MAX_LINE_BYTES`.
+
+    It is line `row` of source number `source` (from 0), and takes that source's bytes `start:end`.
+    """
 
     number: int
     data: bytes | None
+    source: int = field(default=0, compare=False)
+    row: int = field(default=0, compare=False)
+    start: int = field(default=0, compare=False)
+    end: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,24 +198,28 @@ class _Splitter:
     """Bytes to numbered non-blank lines; only `\\n` ends a line."""
 
     def __init__(self) -> None:
-        self._number = 1
-        self._rest = bytearray()
-        self._too_long = False
+        self._number = self._row = 1
+        self._source = self._start = self._end = 0
+        self._rest, self._too_long = bytearray(), False
 
     def feed(self, chunk: bytes) -> Iterator[Line]:
         """The lines that end in `chunk`."""
         *complete, rest = chunk.split(b"\n")
         for piece in complete:
             self._take(piece)
+            self._end += 1
             yield from self._close()
         self._take(rest)
 
     def end(self) -> Iterator[Line]:
-        """The last line of a file that does not end with a line break."""
+        """The last line of a source, if it does not end with a line break; what is fed next is of another."""
         if self._rest or self._too_long:
             yield from self._close()
+        self._source += 1
+        self._row, self._start, self._end = 1, 0, 0
 
     def _take(self, piece: bytes) -> None:
+        self._end += len(piece)
         if self._too_long or len(self._rest) + len(piece) > MAX_LINE_BYTES:
             self._too_long = True
             self._rest.clear()
@@ -216,13 +227,13 @@ class _Splitter:
             self._rest += piece
 
     def _close(self) -> Iterator[Line]:
-        if self._too_long:
-            yield Line(self._number, None)
-        elif self._rest.strip():
-            yield Line(self._number, bytes(self._rest))
+        if self._too_long or self._rest.strip():
+            data = None if self._too_long else bytes(self._rest)
+            yield Line(self._number, data, self._source, self._row, self._start, self._end)
         self._rest.clear()
         self._too_long = False
-        self._number += 1
+        self._number, self._row = self._number + 1, self._row + 1
+        self._start = self._end
 
 
 def dump_line(value: Any) -> bytes:
@@ -286,6 +297,3 @@ RESERVED_FIELDS: Final = frozenset(
     | {"decision", "model", "truncated", "reasons", "explanation", "line", "error"}
 )
 """Keys of an output object, which `--keep` cannot name."""
-
-Write = Callable[[bytes], None]
-"""Takes whole lines and has flushed them when it returns."""

@@ -75,7 +75,8 @@ def command(
     Each line in, {"id": ..., "text": ...}, gives one line out, in order, as soon
     as its batch is done: label, probabilities, gates, decision (allow, review or
     flag) and more. A line that cannot be answered gives an error object with its
-    line number; the others are unaffected, and the exit code is 4.
+    line number (counted through all files; the message then names file and line);
+    the others are unaffected, and the exit code is 4.
     """
     if resume and output is None:
         raise UsageError("needs --output FILE", where="--resume")
@@ -109,7 +110,7 @@ def command(
             }
         )
     if outcome.failed:
-        message = describe_failures(outcome.lines, outcome.failed)
+        message = describe_failures(outcome.lines, outcome.failed, outcome.first_failed)
         if as_json:  # stdout already has an object for each of them
             console.note(message)
             raise typer.Exit(InputLinesError.exit_code)
@@ -121,7 +122,8 @@ def fields_of(keep: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in (keep or "").split(",") if name))
 
 
-def describe_failures(lines: int, failed: Counter[str]) -> str:
-    """`2 of 9 lines could not be answered (1 empty, 1 json)`."""
+def describe_failures(lines: int, failed: Counter[str], first: str | None = None) -> str:
+    """`2 of 9 lines could not be answered (1 empty, 1 json), first posts.jsonl:7`."""
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(failed.items()))
-    return f"{failed.total()} of {lines} lines could not be answered ({kinds})"
+    place = f", first {first}" if first else ""
+    return f"{failed.total()} of {lines} lines could not be answered ({kinds}){place}"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -15,7 +15,6 @@ from hatex.jsonl import (
     BadLine,
     Line,
     Post,
-    Write,
     bad_line_record,
     dump_line,
     parse_line,
@@ -25,13 +24,15 @@ from hatex.jsonl import (
 from hatex.routing.strategies import chosen_strategy
 from hatex.types import NO_PROGRESS, BlendSpace, Progress
 from hatex.workflows.partial import PartialFile
-from hatex.workflows.route_inputs import STDIN, check_inputs, count_lines, open_inputs
+from hatex.workflows.route_inputs import STDIN, check_inputs, count_lines, open_inputs, place_of
 
 if TYPE_CHECKING:
     from hatex.engine import Engine
     from hatex.recipe import Recipe
     from hatex.registry import Registry
 
+Write = Callable[[bytes], None]
+"""Takes whole lines and has flushed them when it returns."""
 POSTS_AT_ONCE: Final = 256
 """Enough for the engine to sort posts by length; few enough that answers appear every few seconds."""
 EXPLAINED_AT_ONCE: Final = 16
@@ -50,11 +51,15 @@ class RouteOptions:
 
 @dataclass(slots=True)
 class Routed:
-    """Lines in the output: `failed` counts bad ones by kind, `resumed` those that an earlier run wrote."""
+    """Lines in the output: `failed` counts bad ones by kind, `resumed` those that an earlier run wrote.
+
+    `first_failed` is the place of the first bad line that this run has seen, as in `posts.jsonl:7`.
+    """
 
     answered: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     resumed: int = 0
+    first_failed: str | None = None
 
     @property
     def lines(self) -> int:
@@ -101,7 +106,7 @@ def route(
         from hatex.engine import load_engine
 
         engine = load_engine(recipe, registry, progress=progress)
-        router = _Router(engine, strategy, options.space or recipe.route.space, options, partial)
+        router = _Router(engine, strategy, options.space or recipe.route.space, options, inputs, partial)
         batches = read_batches(
             open_inputs(inputs),
             max_lines=EXPLAINED_AT_ONCE if options.explain else POSTS_AT_ONCE,
@@ -127,11 +132,13 @@ class _Router:
         strategy: str,
         space: BlendSpace,
         options: RouteOptions,
+        inputs: Sequence[Path],
         partial: PartialFile | None,
     ) -> None:
         self.outcome = Routed() if partial is None else Routed.from_partial(partial)
         self._engine = engine
         self._options = options
+        self._inputs = inputs
         self._strategy = strategy
         self._space = space
         self._partial = partial
@@ -149,8 +156,9 @@ class _Router:
         # Under `deterministic` a half-written batch is computed whole again: its posts keep their company.
         start = 0 if self._options.deterministic else skip
         records = self._records(batch[start:])[skip - start :]
-        for record in records:
+        for line, record in zip(batch[skip:], records, strict=True):
             if "error" in record:
+                self.outcome.first_failed = self.outcome.first_failed or place_of(line, self._inputs)
                 self.outcome.failed[record["error"]["kind"]] += 1
             else:
                 self.outcome.answered += 1
@@ -159,7 +167,7 @@ class _Router:
         return b"".join(map(dump_line, records))
 
     def _records(self, lines: Sequence[Line]) -> list[dict[str, Any]]:
-        parsed = [parse_line(line) for line in lines]
+        parsed = [self._parse(line) for line in lines]
         texts = [each.text for each in parsed if isinstance(each, Post)]
         verdicts = iter(
             self._engine.verdicts(
@@ -174,6 +182,13 @@ class _Router:
             else verdict_record(next(verdicts), each, self._options.keep)
             for each in parsed
         ]
+
+    def _parse(self, line: Line) -> Post | BadLine:
+        """The post or the bad line; where there are several inputs the message says which one, and where."""
+        parsed = parse_line(line)
+        if isinstance(parsed, BadLine) and len(self._inputs) > 1:
+            return replace(parsed, message=f"{place_of(line, self._inputs)}: {parsed.message}")
+        return parsed
 
     def check_all_skipped(self) -> None:
         """The input may not end before the lines that a resumed run has already answered."""

@@ -79,7 +79,7 @@ def test_bad_lines_are_answered_in_place_and_leave_the_others_alone(tiny, tmp_pa
     assert code == 4
     assert (
         err.splitlines()[0]
-        == "error: 4 of 8 lines could not be answered (1 empty, 1 json, 1 surrogate, 1 text)"
+        == f"error: 4 of 8 lines could not be answered (1 empty, 1 json, 1 surrogate, 1 text), first {posts}:3"
     )
     assert [record["id"] for record in records] == ["a", "b", None, "c", "d", "e", "f", 9]
     assert [record["line"] for record in records if "error" in record] == [3, 4, 5, 6]
@@ -91,11 +91,22 @@ def test_bad_lines_are_answered_in_place_and_leave_the_others_alone(tiny, tmp_pa
     assert only["probabilities"] == pytest.approx(records[0]["probabilities"], abs=0.01)
 
 
+def test_bad_lines_of_several_files_name_file_and_line(tiny, tmp_path, capfdbinary) -> None:
+    first, second = write_posts(tmp_path / "first.jsonl", POSTS[:2]), tmp_path / "second.jsonl"
+    second.write_bytes(b'{"text": "fine"}\n\nnot json\n')
+    code, records, err = route(capfdbinary, str(first), str(second), *tiny.options)
+    assert code == 4
+    assert err.splitlines()[0].endswith(f"(1 json), first {second}:3")
+    assert records[2]["id"] == 3
+    assert records[3]["line"] == 5
+    assert records[3]["error"]["message"].startswith(f"{second}:3: the line is not JSON: ")
+
+
 def test_json_failures_add_no_line_to_the_stream(tiny, tmp_path, capfdbinary) -> None:
     (tmp_path / "posts.jsonl").write_bytes(b'{"text": 5}\n')
     code, records, err = route(capfdbinary, str(tmp_path / "posts.jsonl"), "--json", *tiny.options)
     assert (code, len(records)) == (4, 1)
-    assert err == "1 of 1 lines could not be answered (1 text)\n"
+    assert err == f"1 of 1 lines could not be answered (1 text), first {tmp_path / 'posts.jsonl'}:1\n"
 
 
 def test_strategy_space_and_kept_fields(tiny, tmp_path, capfdbinary) -> None:

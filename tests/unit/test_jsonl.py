@@ -141,16 +141,21 @@ def test_a_line_in_an_open_pipe_is_handed_on_at_once() -> None:
     os.close(read_end)
 
 
-def test_two_inputs_are_numbered_as_one(tmp_path: Path) -> None:
+def test_two_inputs_are_numbered_as_one_and_lines_know_their_bytes(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1\n\n2")
-    (tmp_path / "b").write_bytes(b"3\n")
+    (tmp_path / "b").write_bytes(b"5\n")
     with (tmp_path / "a").open("rb") as a, (tmp_path / "b").open("rb") as b:
-        batches = list(read_batches([a.fileno(), b.fileno()]))
-    assert [(line.number, line.data) for batch in batches for line in batch] == [
+        batches = list(read_batches([a.fileno(), iter([b"3\n", b"\nf", b"our"]), b.fileno()]))
+    lines = [line for batch in batches for line in batch]
+    assert [(line.number, line.data) for line in lines] == [
         (1, b"1"),
         (3, b"2"),
         (4, b"3"),
+        (6, b"four"),
+        (7, b"5"),
     ]
+    assert [(line.source, line.row) for line in lines] == [(0, 1), (0, 3), (1, 1), (1, 3), (2, 1)]
+    assert [(line.start, line.end) for line in lines] == [(0, 2), (3, 4), (0, 2), (3, 7), (0, 2)]
 
 
 def test_a_huge_line_is_passed_over_and_the_next_one_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,6 +165,11 @@ def test_a_huge_line_is_passed_over_and_the_next_one_read(monkeypatch: pytest.Mo
     lines = [line for batch in batches for line in batch]
     os.close(descriptor)
     assert [(line.number, line.data) for line in lines] == [(1, None), (2, b'{"text": "next"}'), (3, None)]
+    assert [(line.start, line.end) for line in lines] == [
+        (0, 300_001),
+        (300_001, 300_018),
+        (300_018, 500_018),
+    ]
     bad = parse_line(lines[0])
     assert isinstance(bad, BadLine)
     assert bad.kind == "too_long"
