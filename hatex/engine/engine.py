@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 from hatex.engine.prompted import PromptedModel
 from hatex.engine.verdict import build_verdict
 from hatex.explanation.protocol import ExplainOptions
+from hatex.routing.identity import fingerprint, model_id
 from hatex.routing.strategies import check_strategy, fall_back, gate_weights
 from hatex.types import (
     LABELS,
@@ -60,13 +60,11 @@ class Engine:
     @property
     def fingerprint(self) -> str:
         """Short digest of base, adapters, router and prompt."""
-        text = "\n".join(f"{ref} {digest}" for ref, digest in sorted(self.artefacts.items()))
-        also = "" if self.fallback is None else f"\n{self.fallback}"
-        return hashlib.sha256(f"{text}\n{self.model.prompt}{also}".encode()).hexdigest()[:12]
+        return fingerprint(self.artefacts, self.model.prompt, self.fallback)
 
     def model_id(self, strategy: str, space: BlendSpace = "delta") -> str:
         """What a verdict's `model` says: fingerprint and strategy (and the blend space, if not `delta`)."""
-        return "-".join([self.fingerprint, strategy, *([] if space == "delta" else [space])])
+        return model_id(self.fingerprint, strategy, space)
 
     def gate(
         self, texts: Sequence[str], strategy: str = "blend", platforms: Sequence[str] | None = None

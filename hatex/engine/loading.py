@@ -14,6 +14,7 @@ from hatex.explanation.protocol import ExplainOptions
 from hatex.model.base import compute_dtype, ensure_base, ensure_encoder
 from hatex.model.policy import choose_compute, compute_device
 from hatex.routing.calibration import Calibration
+from hatex.routing.identity import digests, fallback_of
 from hatex.routing.strategies import check_strategy
 from hatex.types import NO_PROGRESS, Policy, Progress
 
@@ -43,8 +44,7 @@ def load_engine(recipe: Recipe, registry: Registry, *, progress: Progress = NO_P
     engine = assemble(
         recipe, registry, encoder=encoder, router=router, calibration=calibration, progress=progress
     )
-    also = {artefact.ref: artefact.manifest.digest, found.ref: found.manifest.digest}
-    return replace(engine, artefacts={**engine.artefacts, **also})
+    return replace(engine, artefacts={**engine.artefacts, **digests(artefact, found)})
 
 
 def _check_encoder(router: Artefact, encoder: Artefact) -> None:
@@ -110,11 +110,7 @@ def assemble(
         router=router,
         policy=Policy(**route.policy.model_dump()),
         votes_per_post={a.name: float(a.manifest.extra.get("votes_per_post", 1.0)) for a in adapters},
-        artefacts={
-            # A base is what it was made from: NF4 bytes may differ between library versions.
-            base.ref: base.manifest.base_identity or base.manifest.digest,
-            **{a.ref: a.manifest.digest for a in adapters},
-        },
+        artefacts=digests(base, *adapters),
         explain_options=ExplainOptions.of(recipe.explain),
-        fallback=None if route.fallback is None else (route.fallback.to, route.fallback.below),
+        fallback=fallback_of(route.fallback),
     )

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from hatex.errors import DataError, UsageError
-from hatex.jsonl import READ_BYTES, Line, Source
+from hatex.jsonl import READ_BYTES, Source
+from hatex.workflows.route_answers import STDIN
 
-STDIN: Final = Path("-")
 GZIP: Final = b"\x1f\x8b"
 """How a file begins that gzip wrote; no JSONL does."""
 
@@ -56,12 +56,6 @@ def _decompressed(path: Path) -> Iterator[bytes]:
         raise DataError(
             "the gzip file is damaged or cut short", where=str(path), hint="`gzip -t` checks it"
         ) from None
-
-
-def place_of(line: Line, inputs: Sequence[Path]) -> str:
-    """`posts.jsonl:7`: the input that a line is from, and its number there."""
-    path = inputs[line.source]
-    return f"{'stdin' if path == STDIN else path}:{line.row}"
 
 
 def count_lines(inputs: Sequence[Path]) -> int | None:

@@ -248,30 +248,84 @@ def test_output_is_whole_or_not_there_and_resumes(tiny, tmp_path, capfdbinary) -
     assert (code, summary["answered"]) == (4, len(POSTS))
 
 
+@pytest.fixture(scope="module")
+def answered(tiny, tmp_path_factory) -> Path:
+    """A folder with posts, their answers, and a registry whose base is damaged: what loads it fails."""
+    folder = tmp_path_factory.mktemp("answered")
+    write_posts(folder / "posts.jsonl", POSTS)
+    with (folder / "posts.jsonl").open("a") as stream:
+        stream.write('{"id": "last", "text": "fine", "user": "u"}\n')
+    assert main(["route", str(folder / "posts.jsonl"), "-o", str(folder / "answers"), *tiny.options]) == 0
+    shutil.copytree(tiny.registry, folder / "home")
+    weights = folder / "home/bases/tiny/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    return folder
+
+
+@pytest.mark.parametrize("is_complete", [False, True])
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"posts": POSTS[1:], "first": 1}, "answers another post"),
-        ({"posts": POSTS[:5]}, "it has more lines than the input"),
-        ({"options": ["--strategy", "uniform"]}, "its model is"),
-        ({"partial": b'{"some": "thing"}\n'}, "line 1 is no answer of hatex"),
+        (
+            {"post": (0, b'{"id": "q", "text": "fine"}')},
+            'its line 1 answers post "p0", but {posts}:1 is post "q"',
+        ),
+        (
+            {"post": (4, b'{"id": 4, "text": "fine"}')},
+            'its line 5 answers post "p4", but {posts}:5 is post 4',
+        ),
+        ({"post": (3, b'{"id": "p3"}')}, 'its line 4 answers post "p3", but {posts}:4 is bad line 4 (text)'),
+        ({"posts": 5}, "it has more lines than the input, from line 6 on"),
+        ({"answer": (2, b'{"some": "thing"}')}, "its line 3 is no answer of hatex"),
+        ({"answer": (2, b'{"schema": 1, "id": "p2", "error": 5}')}, "its line 3 is no answer of hatex"),
+        ({"options": ["--strategy", "uniform"]}, "its line 1 has the strategy blend, now it is uniform"),
+        ({"options": ["--space", "probability"]}, "-blend, now it is "),
+        ({"options": ["--set", "route.fallback={to: full}"]}, "its line 1 has the model "),
+        ({"options": ["--explain"]}, "its line 1 is written without --explain"),
+        ({"options": ["--keep", "user"]}, "its line 41 has other fields of the input than --keep names"),
     ],
 )
-def test_a_partial_file_of_another_run_is_refused(tiny, tmp_path, capfdbinary, change, reason) -> None:
-    posts = write_posts(tmp_path / "posts.jsonl", POSTS)
-    output, partial = tmp_path / "answers.jsonl", tmp_path / "answers.jsonl.partial"
-    arguments = [str(posts), "--output", str(output), *tiny.options]
-    assert route(capfdbinary, *arguments)[0] == 0
-    kept = change.get("partial", b"".join(output.read_bytes().splitlines(keepends=True)[:9]))
-    partial.write_bytes(kept)
-    output.unlink()
-    if "posts" in change:
-        write_posts(posts, change["posts"], first=change.get("first", 0))
-    code, _, err = route(capfdbinary, *arguments, *change.get("options", []), "--resume")
+def test_an_output_of_another_run_is_told_by_its_first_line_that_differs_before_anything_is_loaded(
+    tiny, answered, tmp_path, capfdbinary, change, reason, is_complete
+) -> None:
+    posts = (answered / "posts.jsonl").read_bytes().splitlines()[: change.get("posts")]
+    answers = (answered / "answers").read_bytes().splitlines()
+    for lines, name in ((posts, "post"), (answers, "answer")):
+        if name in change:
+            index, lines[index] = change[name]
+    given, output = tmp_path / "posts.jsonl", tmp_path / "answers"
+    given.write_bytes(b"\n".join(posts) + b"\n")
+    found = output if is_complete else tmp_path / "answers.partial"
+    found.write_bytes(b"\n".join(answers) + b"\n")
+    before = found.read_bytes()
+    options = ["--recipe", str(tiny.recipe), "--registry", str(answered / "home"), *change.get("options", [])]
+    code, _, err = route(capfdbinary, str(given), "-o", str(output), "--resume", *options)
     assert code == 2
-    assert reason in err
-    assert partial.read_bytes() == kept
-    assert not output.exists()
+    assert f"error: {found}: cannot be resumed: " in err
+    assert reason.format(posts=given) in err
+    assert f"delete {found} to start afresh" in err
+    assert found.read_bytes() == before
+    assert output.exists() == is_complete
+
+
+def test_a_complete_output_is_compared_without_loading_and_must_be_whole(
+    tiny, answered, tmp_path, capfdbinary
+) -> None:
+    output = tmp_path / "answers"
+    options = ["-o", str(output), "--resume", "-r", str(tiny.recipe), "--registry", str(answered / "home")]
+    posts = answered / "posts.jsonl"
+    whole = (answered / "answers").read_bytes()
+    output.write_bytes(whole)
+    code, _, err = route(capfdbinary, str(posts), *options)
+    assert (code, err) == (0, f"{output} is complete already, with 41 lines; delete it to answer anew\n")
+    for damaged, reason in (
+        (whole[:-9], "its last line has no end"),
+        (b"".join(whole.splitlines(True)[:-1]), f"it ends where the input goes on, at {posts}:41"),
+    ):
+        output.write_bytes(damaged)
+        code, _, err = route(capfdbinary, str(posts), *options)
+        assert code == 2
+        assert reason in err
 
 
 def test_a_failing_run_leaves_no_empty_partial_file(tiny, tmp_path, capfdbinary) -> None:
