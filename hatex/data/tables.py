@@ -50,7 +50,9 @@ def table_files(path: Path) -> Sequence[Path]:
     found = [each for each in sorted(path.iterdir()) if _kind(each) in _KINDS] if path.is_dir() else []
     if not found:
         raise DataError(
-            "no table here", where=str(path), hint=f"looked for {', '.join(_KINDS)} (.gz allowed)"
+            "no table here",
+            where=str(path),
+            hint=f"looked for {', '.join(_KINDS)} (.gz allowed); a relative path starts where hatex is run",
         )
     return found
 
