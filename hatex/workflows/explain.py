@@ -11,6 +11,7 @@ from hatex.explanation.masking import mask_report
 from hatex.explanation.protocol import ExplainOptions
 from hatex.explanation.report import AdapterAnswer, PostReport
 from hatex.jsonl import BadLine, Post
+from hatex.routing.strategies import chosen_strategy
 from hatex.types import LABELS, NO_PROGRESS, BlendSpace, EvidenceMethod, Progress, Sampling, Verdict
 from hatex.workflows.explain_source import open_source
 
@@ -57,6 +58,7 @@ def explain(
             where="--num-return-sequences",
             hint="add --temperature 0.7",
         )
+    request = replace(request, strategy=chosen_strategy(recipe, registry, request.strategy))
     return _reports(recipe, registry, open_source(source), request, progress)
 
 

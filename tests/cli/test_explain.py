@@ -233,6 +233,18 @@ def test_wrong_options_say_what_and_leave_with_two(run: Any, arguments: tuple[st
     assert "Traceback" not in err
 
 
+def test_an_unknown_strategy_is_told_before_the_engine_is_loaded(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("the engine was loaded")
+
+    monkeypatch.setattr("hatex.engine.load_engine", load)
+    code, _, err = run(POST, "--strategy", "top-9")
+    assert (code, "top-9: the router weighs" in err) == (2, True)
+    assert run(POST, "--strategy", "top-1")[0] == 1
+
+
 @pytest.mark.parametrize(
     ("source", "said"), [("", "empty"), ("missing.jsonl", "there is no such file"), ("\ud800", "half")]
 )
