@@ -35,7 +35,10 @@ def command(
     source: Annotated[
         str, typer.Argument(metavar="TEXT", help="A post, - for stdin, or a JSONL file (NAME.jsonl).")
     ],
-    form: Annotated[Format, typer.Option("--format", "-f", help="What to print.")] = "rich",
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", "-f", help="What to print. Default: rich.", show_default=False),
+    ] = None,
     strategy: Annotated[
         str | None,
         typer.Option("--strategy", metavar="S", help="blend, top-K, single:NAME, uniform or full."),
@@ -56,9 +59,15 @@ def command(
         float, typer.Option("--temperature", min=0.0, help="0 takes the likeliest token; more samples.")
     ] = 0.0,
     top_p: Annotated[
-        float,
-        typer.Option("--top-p", min=0.01, max=1.0, help="Sample from the likeliest tokens of this mass."),
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            "--top-p",
+            min=0.01,
+            max=1.0,
+            help="Sample from the likeliest tokens of this mass; needs --temperature. Default: 1.",
+            show_default=False,
+        ),
+    ] = None,
     max_new_tokens: Annotated[
         int | None, typer.Option("--max-new-tokens", min=1, help="Tokens of one answer.", show_default=False)
     ] = None,
@@ -68,7 +77,15 @@ def command(
             "--num-return-sequences", min=1, max=64, help="Explanations a post; needs --temperature."
         ),
     ] = 1,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of sampling.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed",
+            min=0,
+            help="Seed of sampling; needs --temperature. Default: 0.",
+            show_default=False,
+        ),
+    ] = None,
     decided: Annotated[
         str | None,
         typer.Option(
@@ -91,18 +108,32 @@ def command(
       hatex explain posts.jsonl --format html --mask > page.html
       echo "You lot could not win a raffle." | hatex explain - --json
 
-    Stdin is JSONL if any line is a JSON object with a text, and one post otherwise.
+    Stdin is JSONL if a line of it is a JSON object with a text, else one post.
     The label is scored, never sampled; every quoted word stands in the post.
     Evidence tells how far the label's probability falls without a word.
     Formats: rich (a panel), json (as --json), markdown, html and svg (one page),
-    dsa (a statement of reasons for every post flagged, or reviewed for its content).
+    dsa (a statement of reasons for every post that is flagged, or goes to
+    review for its content).
     """
     from hatex.types import Sampling
     from hatex.workflows.explain import ExplainRequest, explain
     from hatex.workflows.explain_source import path_exists
 
-    form = "json" if as_json else form
+    if as_json and form not in {None, "json"}:
+        raise UsageError(
+            f"stdout can hold JSON or {form}, not both", where="--json", hint="leave one of them out"
+        )
+    form = form or ("json" if as_json else "rich")
+    if temperature == 0:
+        for option, value in (("--top-p", top_p), ("--seed", seed)):
+            if value is not None:
+                raise UsageError("has no effect without sampling", where=option, hint="add --temperature 0.7")
     day = _day(decided, form)
+    if form == "dsa" and (compare or sequences > 1):
+        option = "--compare" if compare else "--num-return-sequences"
+        raise UsageError(
+            "a statement of reasons has one answer and one explanation", where=option, hint="leave it out"
+        )
     console = build_console(as_json=form in {"json", "dsa"}, quiet=quiet)
     loaded = build_recipe(recipe, overrides)
     request = ExplainRequest(
@@ -110,7 +141,7 @@ def command(
         space=space,
         evidence=evidence,
         max_new_tokens=max_new_tokens,
-        sampling=Sampling(temperature, top_p, seed),
+        sampling=Sampling(temperature, 1.0 if top_p is None else top_p, seed or 0),
         sequences=sequences,
         alone=form in SECOND_OPINIONS,
         compare=compare,
@@ -199,6 +230,9 @@ def _day(decided: str | None, form: Format) -> date | None:
             )
         return None
     try:
-        return date.fromisoformat(decided)
+        day = date.fromisoformat(decided)
     except ValueError:
         raise UsageError(f"{decided} is not YYYY-MM-DD", where="--date") from None
+    if form != "dsa":
+        raise UsageError("only statements of reasons are dated", where="--date", hint="add --format dsa")
+    return day

@@ -220,6 +220,17 @@ def test_statements_are_for_posts_that_are_not_allowed(run: Any) -> None:
     [
         (("--format", "dsa"), "add --date YYYY-MM-DD"),
         (("--date", "1.3.2026"), "is not YYYY-MM-DD"),
+        (("--date", "2026-03-01"), "hint: add --format dsa"),
+        (
+            ("--format", "dsa", "--date", "2026-03-01", "--compare"),
+            "--compare: a statement of reasons has one",
+        ),
+        (
+            ("--format", "dsa", "--date", "2026-03-01", "--temperature", "1", "--num-return-sequences", "2"),
+            "--num-return-sequences: a statement of reasons has one",
+        ),
+        (("--top-p", "0.9"), "--top-p: has no effect without sampling\nhint: add --temperature 0.7"),
+        (("--seed", "0"), "--seed: has no effect without sampling"),
         (("--num-return-sequences", "3"), "add --temperature"),
         (("--strategy", "single:nobody"), "there is no adapter nobody"),
         (("--evidence", "guess"), "guess"),
@@ -243,6 +254,15 @@ def test_an_unknown_strategy_is_told_before_the_engine_is_loaded(
     code, _, err = run(POST, "--strategy", "top-9")
     assert (code, "top-9: the router weighs" in err) == (2, True)
     assert run(POST, "--strategy", "top-1")[0] == 1
+
+
+@pytest.mark.parametrize("form", ["html", "dsa", "rich"])
+def test_json_is_not_printed_where_another_format_was_asked_for(run: Any, form: str) -> None:
+    code, out, _ = run(POST, "--format", form, "--json")
+    assert code == 2
+    error = json.loads(out)["error"]
+    assert (error["where"], error["hint"]) == ("--json", "leave one of them out")
+    assert form in error["message"]
 
 
 @pytest.mark.parametrize(
