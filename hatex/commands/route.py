@@ -60,6 +60,15 @@ def command(
         bool,
         typer.Option("--deterministic", help="Fixed batches: identical bytes from pipes and resumed runs."),
     ] = False,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option("--engine", help="Answer here, or by the workers of Ray Data.")
+    ] = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", metavar="N", min=1, help="Workers of --engine ray. Default: one a GPU or machine."
+        ),
+    ] = None,
     recipe: RecipeOption = STARTER,
     overrides: SetOption = None,
     registry: RegistryOption = None,
@@ -71,6 +80,7 @@ def command(
     [bold]Example[/bold]
       echo '{"id": 1, "text": "You lot could not win a raffle."}' | hatex route
       hatex route posts.jsonl --keep user,time --output answers.jsonl --resume
+      hatex route posts.jsonl --engine ray --workers 4 > answers.jsonl
 
     Each line in, {"id": ..., "text": ...}, gives one line out, in order, as soon
     as its batch is done: label, probabilities, gates, decision (allow, review or
@@ -97,7 +107,7 @@ def command(
         write=console.lines,
         output=output,
         resume=resume,
-        options=RouteOptions(strategy, space, explain, fields_of(keep), deterministic),
+        options=RouteOptions(strategy, space, explain, fields_of(keep), deterministic, engine, workers),
         progress=console.progress(streams=output is None),
     )
     if as_json and output is not None:

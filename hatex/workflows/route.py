@@ -1,13 +1,13 @@
-"""`hatex route`: JSONL posts through one Engine, one line out for each line in, in constant memory."""
+"""`hatex route`: JSONL posts through one Engine, or Ray's several; one line out for each line in, constant memory."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from hatex.errors import UsageError
 from hatex.jsonl import RESERVED_FIELDS, read_batches
@@ -16,6 +16,7 @@ from hatex.types import NO_PROGRESS, BlendSpace, Progress
 from hatex.workflows.partial import PartialFile
 from hatex.workflows.route_answers import STDIN, Answers, Asked, Batch, answer
 from hatex.workflows.route_inputs import check_inputs, count_lines, open_inputs
+from hatex.workflows.route_ray import answer_with_ray, check_ray
 from hatex.workflows.route_resume import compare_answered, expected_model
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ class RouteOptions:
     explain: bool = False
     keep: tuple[str, ...] = ()
     deterministic: bool = False
+    engine: Literal["local", "ray"] = "local"
+    workers: int | None = None
+    """Engines under `ray`; None: one for every GPU, else one for every machine."""
 
 
 @dataclass(slots=True)
@@ -82,6 +86,10 @@ def route(
     or `output` cannot be used or is not of this run, and whatever the engine raises.
     """
     check_inputs(inputs)
+    if options.engine == "ray":
+        check_ray(inputs)
+    elif options.workers is not None:
+        raise UsageError("needs --engine ray", where="--workers")
     if output is not None and output.exists() and any(p != STDIN and p.samefile(output) for p in inputs):
         raise UsageError("the output file is one of the inputs", where=str(output), hint="name another file")
     taken = sorted(RESERVED_FIELDS.intersection(options.keep))
@@ -115,7 +123,12 @@ def route(
                     f"{output} is complete already, with {partial.lines} lines; delete it to answer anew"
                 )
                 return outcome
-        found = _answer_here(recipe, registry, asked, batches, progress)
+        answered = (
+            answer_with_ray(recipe, registry, asked, batches, options.workers, progress)
+            if options.engine == "ray"
+            else _answer_here(recipe, registry, asked, batches, progress)
+        )
+        found = stack.enter_context(answered)
         advance = stack.enter_context(progress.task("route", count_lines(inputs), "posts"))
         advance(outcome.lines)
         for answers in found:
@@ -127,11 +140,12 @@ def route(
     return outcome
 
 
+@contextmanager
 def _answer_here(
     recipe: Recipe, registry: Registry, asked: Asked, batches: Iterator[Batch], progress: Progress
-) -> Iterator[Answers]:
+) -> Iterator[Iterator[Answers]]:
     """Answers as they are asked for, from an engine that is loaded at once."""
     from hatex.engine import load_engine
 
     engine = load_engine(recipe, registry, progress=progress)
-    return (answer(engine, asked, batch) for batch in batches)
+    yield (answer(engine, asked, batch) for batch in batches)

@@ -143,12 +143,13 @@ def test_a_gzip_file_is_read_like_a_plain_one_and_a_damaged_one_is_named(tiny, t
         assert err.startswith(f"error: {packed}: the gzip file is damaged or cut short\n")
 
 
-def test_folders_named_like_files_are_told(tiny, tmp_path, capfdbinary) -> None:
+def test_folders_named_like_files_and_options_without_another_are_told(tiny, tmp_path, capfdbinary) -> None:
     posts = write_posts(tmp_path / "posts.jsonl", POSTS[:1])
     for name in ("folder.jsonl", "taken.jsonl", "answers.jsonl.partial"):
         (tmp_path / name).mkdir()
     for arguments, message in (
         ([tmp_path / "folder.jsonl"], "folder.jsonl: is a folder: name its files"),
+        ([posts, "--workers", "2"], "error: --workers: needs --engine ray"),
         ([posts, "-o", tmp_path / "taken.jsonl"], "taken.jsonl: the output file is a folder"),
         (
             [posts, "-o", tmp_path / "answers.jsonl", "--resume"],
