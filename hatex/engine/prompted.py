@@ -49,21 +49,16 @@ class PromptedModel:
         """Columns of the logits that `generate` hands to its constraint."""
         return self.lm.vocabulary.shape[0]
 
-    @cached_property
+    @property
     def explainer(self) -> Explainer:
-        """Turns verdicts into explanations; holds the grammar's view of the tokenizer."""
+        """Turns verdicts into explanations."""
         from hatex.explanation.explain import Explainer
 
         return Explainer(self)
 
     def reading(self, space: BlendSpace) -> PromptedModel:
         """The same model for the length of one call, in which every prompt is read once."""
-        if self.reader is not None:
-            return self
-        model = replace(self, reader=self._reader(space))
-        # What was costly to build is handed on.
-        model.__dict__["explainer"] = self.explainer.through(model)
-        return model
+        return self if self.reader is not None else replace(self, reader=self._reader(space))
 
     def encode(
         self, texts: Sequence[str], gates: NDArray[np.floating[Any]], options: ExplainOptions

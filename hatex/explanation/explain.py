@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,17 +23,11 @@ Floats = NDArray[np.floating]
 
 
 class Explainer:
-    """Explains through one engine; keeps the grammar's view of the tokenizer, which is costly to build."""
+    """Explains through one engine."""
 
-    def __init__(self, engine: ExplainEngine, grammar_tokenizer: Any = None) -> None:
+    def __init__(self, engine: ExplainEngine) -> None:
         self.engine = engine
-        self.grammar_tokenizer = grammar_tokenizer or build_grammar_tokenizer(
-            engine.tokenizer, engine.vocabulary_size
-        )
-
-    def through(self, engine: ExplainEngine) -> Explainer:
-        """The same explainer on another engine of the same base."""
-        return Explainer(engine, self.grammar_tokenizer)
+        self.grammar_tokenizer = build_grammar_tokenizer(engine.tokenizer, engine.vocabulary_size)
 
     def explain(
         self,

@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,8 +92,9 @@ def _pick_rules(name: Field, items: list[str], gap: str, separator: str, *, has_
     return rules
 
 
+@lru_cache(maxsize=2)
 def build_grammar_tokenizer(tokenizer: PreTrainedTokenizerBase, vocabulary: int | None = None) -> Any:
-    """The grammar library's view of a fast tokenizer (about .3 s: build it once an engine); `vocabulary` =
+    """The grammar library's view of a fast tokenizer, kept for the next call since it takes about .3 s; `vocabulary` =
     rows of the logits.
     """
     from llguidance.hf import from_tokenizer
