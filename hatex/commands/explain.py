@@ -117,7 +117,7 @@ def command(
     """
     from hatex.types import Sampling
     from hatex.workflows.explain import ExplainRequest, explain
-    from hatex.workflows.explain_source import path_exists
+    from hatex.workflows.explain_source import READABLE, path_exists
 
     if as_json and form not in {None, "json"}:
         raise UsageError(
@@ -150,7 +150,7 @@ def command(
     if source == "-" and sys.stdin.isatty():
         console.hint("reading a post from the terminal; end with Ctrl-D")
     found = explain(loaded, build_registry(registry), source, request=request, progress=console.progress())
-    if source != "-" and not source.endswith(".jsonl") and path_exists(source):
+    if source != "-" and not source.endswith(READABLE) and path_exists(source):
         console.hint("this explains the word itself, not the file or folder of that name")
     failed = _emit(console, found, form, loaded, day)
     if failed:

@@ -6,22 +6,23 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from io import FileIO
 from pathlib import Path
 from typing import Final
 
 from hatex.errors import UsageError
 from hatex.jsonl import BadLine, Line, Post, parse_line, read_batches, text_trouble
+from hatex.workflows.inputs import open_inputs
 
 STDIN: Final = "-"
 STDIN_DESCRIPTOR: Final = 0
 POSTS_AT_ONCE: Final = 32
-_UNPACKERS: Final = {".gz": "gunzip", ".bz2": "bunzip2", ".xz": "unxz", ".zst": "unzstd"}
+_UNPACKERS: Final = {".bz2": "bunzip2", ".xz": "unxz", ".zst": "unzstd"}
 _JSONL: Final = re.compile(r"\.jsonl(\.(gz|bz2|xz|zst))?\Z")
+READABLE: Final = (".jsonl", ".jsonl.gz")
 
 
 def open_source(source: str) -> Iterator[list[Post | BadLine]]:
-    """Batches of posts out of `source`: a text, `-` for stdin, or the path of a JSONL file (NAME.jsonl).
+    """Batches of posts from `source`: a text, `-` for stdin, or the path of a JSONL file (NAME.jsonl, NAME.jsonl.gz).
 
     Raises UsageError at once, not at the first batch, where `source` is blank or not text, or names a file or a folder
     that is not there or is no JSONL.
@@ -30,9 +31,10 @@ def open_source(source: str) -> Iterator[list[Post | BadLine]]:
         return _open_stdin()
     path, exists = Path(source), path_exists(source)
     if exists and (path.suffix or os.sep in source):
-        if path.suffix != ".jsonl" or path.is_dir():
+        if not source.endswith(READABLE) or path.is_dir():
             raise _no_jsonl(path)
-        return _read_file(path.open("rb", buffering=0))
+        path.open("rb").close()  # a file that cannot be read is told now, not at the first batch
+        return _parsed(read_batches(open_inputs([path]), max_lines=POSTS_AT_ONCE))
     if exists is False and _JSONL.search(source):
         raise UsageError(
             f"ends in {path.suffix}, but there is no such file",
@@ -75,11 +77,6 @@ def _single(text: str, where: str) -> Post:
     if trouble:
         raise UsageError(trouble[1].replace("`text`", "the text"), where=where)
     return Post(1, 1, text, {})
-
-
-def _read_file(stream: FileIO) -> Iterator[list[Post | BadLine]]:
-    with stream:
-        yield from _parsed(read_batches([stream.fileno()], max_lines=POSTS_AT_ONCE))
 
 
 def _open_stdin() -> Iterator[list[Post | BadLine]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from hatex.errors import UsageError
-from hatex.jsonl import Post
+from hatex.jsonl import BadLine, Post
 from hatex.workflows.explain_source import open_source
 
 Feed = Callable[[str], None]
@@ -111,7 +112,7 @@ def test_a_post_is_handed_on_before_the_next_one_comes() -> None:
         ("look at my posts.jsonl", "TEXT", "there is no such file", "if these words are the post"),
         ("folder.jsonl", "folder.jsonl", "is a folder", "name one of its files"),
         ("sub/folder", "sub/folder", "is a folder", "name one of its files"),
-        ("posts.jsonl.gz", "posts.jsonl.gz", "is compressed", "gunzip -c posts.jsonl.gz | hatex explain -"),
+        ("posts.jsonl.xz", "posts.jsonl.xz", "is compressed", "unxz -c posts.jsonl.xz | hatex explain -"),
         ("posts.csv", "posts.csv", "does not end in .jsonl", "hatex explain - < posts.csv"),
         ("my posts.txt", "my posts.txt", "does not end in .jsonl", "hatex explain - < 'my posts.txt'"),
     ],
@@ -122,7 +123,7 @@ def test_names_that_are_no_jsonl_files_are_refused_with_the_remedy(
     monkeypatch.chdir(tmp_path)
     for name in ("folder.jsonl", "sub/folder"):
         (tmp_path / name).mkdir(parents=True)
-    for name in ("posts.jsonl.gz", "posts.csv", "my posts.txt"):
+    for name in ("posts.jsonl.xz", "posts.csv", "my posts.txt"):
         (tmp_path / name).write_text("what a match")
     with pytest.raises(UsageError) as raised:
         open_source(source)
@@ -143,3 +144,12 @@ def test_words_are_a_post(source: str, tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "posts.jsonl").write_text(GOOD + BROKEN)
     assert [each.line for each in read(str(tmp_path / "posts.jsonl"))] == [1, 2]
+
+
+def test_files_are_read_plain_or_gzipped(tmp_path: Path) -> None:
+    plain, packed = tmp_path / "posts.jsonl", tmp_path / "posts.jsonl.gz"
+    plain.write_text(GOOD + BROKEN + GOOD)
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    read_plain = read(str(plain))
+    assert [type(each) for each in read_plain] == [Post, BadLine, Post]
+    assert read(str(packed)) == read_plain

@@ -9,9 +9,9 @@ import pytest
 from hatex.errors import DataError, UsageError
 from hatex.jsonl import read_batches
 from hatex.workflows import route_ray
+from hatex.workflows.inputs import open_inputs
 from hatex.workflows.route_answers import Batch
 from hatex.workflows.route_chunks import chunk_of, read_chunk
-from hatex.workflows.route_inputs import open_inputs
 from hatex.workflows.route_ray import Share, check_ray, share_out
 
 

@@ -1,4 +1,4 @@
-"""What `hatex route` reads: JSONL files, plain or compressed with gzip, and stdin."""
+"""JSONL inputs of `hatex route` and `hatex explain`: files, plain or compressed with gzip, and stdin."""
 
 from __future__ import annotations
 
