@@ -31,7 +31,7 @@ SEED = 4761
 def main() -> int:
     from hatex.data.examples import read_examples
     from hatex.engine import load_engine
-    from hatex.evaluation.estimate import proportion
+    from hatex.evaluation.estimate import Bootstrap, cluster_numbers
     from hatex.recipe import load_recipe
     from hatex.registry import open_registry
     from hatex.workflows.evaluation_data import choose_posts
@@ -60,7 +60,10 @@ def main() -> int:
         flipped.append(flips)
         escapes += escaped
         explained += len(wrapped[: asked.explained])
-    share = proportion(np.concatenate(flipped), 0.95)
+    # The wrappings of one post, or of posts that belong together, flip together: resampled as one.
+    flips = np.concatenate(flipped)
+    groups = cluster_numbers([post.group for post in posts] * len(WRAPPERS))
+    share = Bootstrap(SEED).estimate(lambda drawn: drawn @ flips / drawn.sum(1), groups, "wrappers")
     print(f"label flips: {share} of {share.n:,} wrapped posts (target: at most {MAX_FLIPS})")
     print(f"grammar escapes: {escapes} of {explained:,} explanations (target: 0)")
     missed = escapes > 0 or (share.value or 0.0) > MAX_FLIPS
