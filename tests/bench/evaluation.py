@@ -1,5 +1,4 @@
-"""Time and memory of `hatex eval starter` with ten strategies on all report splits (budget: 12 minutes, 1.5
-GB).
+"""Time and memory of `hatex eval starter` with ten strategies on all report splits (budget: 12 minutes, 1.5 GB).
 
 Run on an otherwise idle machine: python tests/bench/evaluation.py [RECIPE] [--registry DIR] [--posts N]
 """
@@ -7,10 +6,10 @@ Run on an otherwise idle machine: python tests/bench/evaluation.py [RECIPE] [--r
 from __future__ import annotations
 
 import json
-import resource
-import subprocess
 import sys
 import time
+
+from usage import run_measured
 
 STRATEGIES = ("blend", "top-1", "top-2", "top-3", "single:*", "uniform", "full", "oracle")
 """Ten with three adapters behind the router."""
@@ -21,14 +20,13 @@ def main() -> None:
     chosen = [part for name in STRATEGIES for part in ("--strategy", name)]
     command = [sys.executable, "-m", "hatex", "eval", *arguments, *chosen, "--json"]
     started = time.perf_counter()
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    printed, peak = run_measured(command)
     seconds = time.perf_counter() - started
-    run = json.loads(done.stdout)
-    peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    run = json.loads(printed)
     posts = sum(info["n"] for info in run["data"].values())
     print(f"{len(run['results'])} strategies on {posts:,} posts of {len(run['data'])} sets")
     print(f"{run['passes_run']:,} passes run, {run['passes_asked']:,} asked for")
-    print(f"{seconds / 60:.1f} minutes (budget 12), peak {peak_mb:,.0f} MB (budget 1,500)")
+    print(f"{seconds / 60:.1f} minutes (budget 12), peak {peak:.2f} GB (budget 1.5)")
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from usage import run_measured
 
 SHAPE = {
     "hidden_size": 4096,
@@ -119,15 +119,13 @@ def main() -> None:
     options = parser.parse_args()
     if options.stage:
         STAGES[options.stage](options.folder / "source", options.folder / "base")
-        print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6))
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
         write_source(Path(scratch) / "source")
         for stage, limit in LIMITS_GB.items():
             started = time.perf_counter()
             command = [sys.executable, __file__, scratch, "--stage", stage]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            peak = float(done.stdout.splitlines()[-1])
+            _, peak = run_measured(command)
             print(
                 f"{stage:10} {time.perf_counter() - started:7.0f} s  peak {peak:5.2f} GB (limit {limit:.0f} GB)"
             )

@@ -11,6 +11,7 @@ import sys
 import time
 
 import torch
+from usage import peak_gb
 
 from hatex.merging.merge import MergePlan, merge_adapters
 from hatex.registry.adapters import LoraAdapter, LoraUpdate
@@ -70,7 +71,7 @@ def main() -> None:
                 if timed == layers
                 else f", {seconds * layers / timed:,.0f} s projected for {layers} layers"
             )
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+            peak = peak_gb(resource.getrusage(resource.RUSAGE_SELF))
             sys.stdout.write(
                 f"{title}, {timed} layers, {method}: {seconds:.1f} s{note}; rank {report.rank}, "
                 f"relative error {report.relative_error:.2g}; peak memory so far {peak:.1f} GB\n"
