@@ -2,210 +2,200 @@
 
 Run: python tests/bench/engine.py [--quick] [--registry DIR] [--parts PART ...].
 
-Posts are random tokens with the lengths of real posts (quantiles of 2,000 posts of the starter's report split, prompt
-included); every rate is taken on a sample that has the same mix of lengths, slow baselines on a smaller one.
+Whatever is compared runs in a process of its own, as it ships: none of hatex's memory settings but where a row says so.
+Posts are random tokens with the lengths of real posts, other ones in every round but the same for all; the two slowest
+baselines, which do not sort posts into batches, get a part of them with the same mix of lengths.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
-import subprocess
 import sys
 import tempfile
-import time
-import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
+from contenders import Answer, Contender, Lap, Prompts, race
 from engine_baselines import (
     BATCH_TOKENS,
-    Prompts,
-    bert,
-    classify_all,
-    eager_base,
-    forward_all,
+    BERT_ROWS,
+    adapters,
+    bare_base,
+    classifier,
+    gates,
     merge_per_post,
+    one_adapter,
     stock_training,
-    with_peft,
 )
 from torch import Tensor
+from usage import run_measured
 
 from hatex.model.base import compute_dtype, ensure_base
 from hatex.model.gatedlm import GatedLM
-from hatex.model.scoring import pad, plan, score_labels
+from hatex.model.scoring import plan, score_labels
 from hatex.recipe import load_recipe
+from hatex.recipe.train import TrainSection
 from hatex.registry import open_registry
-from hatex.registry.adapters import LoraAdapter, LoraUpdate
+from hatex.training.initial import fresh_adapter
+from hatex.training.job import Job
+from hatex.training.loop import AdapterTrainer
+from hatex.training.rows import TrainingRow
+from hatex.types import LABEL_SETS, NO_PROGRESS
 
-AT = [0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1]
-LENGTHS = [7, 12, 14, 18, 22, 26, 30, 36, 42, 53, 75, 106, 212, 511]
 PARTS = ("route", "compare", "sweep", "training")
 LABELS = [[100], [101], [102]]
-AIMS = {
-    "add_weighted_adapter": "40x",
-    "PEFT, one adapter (bf16": "5x",
-    "eager bare base (bf16": "1.0x",
-    "BERT-base (fp32, input": "3x",
-}
+OURS, COMPILED, MATMULS = (
+    "engine, 3 adapters blended",
+    "engine, 3 adapters blended, compiled",
+    "base matmuls alone",
+)
+AIMS = {"add_weighted_adapter": "40x", "PEFT": "5x", "eager": "1.0x", "BERT": "3x"}
+"""Of a baseline as it ships."""
+TRAINED_ROWS = 8
 
 
-def posts(count: int) -> Prompts:
-    """Random tokens; lengths follow the quantiles of real posts, in no order."""
-    generator = np.random.default_rng(count)
-    lengths = np.interp((generator.permutation(count) + 0.5) / count, AT, LENGTHS).astype(int)
-    return [generator.integers(200, 40_000, n).tolist() for n in lengths]
+def engine(folder: Path, dtype: torch.dtype, count: int, r: int, *, is_compiled: bool = False) -> Answer:
+    lm = GatedLM.load(folder, "resident", dtype)
+    lm.attach(adapters(lm.gated_layers(), count, r))
+    if is_compiled:
+        lm.compile()
+    return lambda prompts: score_labels(
+        lm, prompts, LABELS, gates(len(prompts), count), max_tokens=BATCH_TOKENS
+    )
 
 
-def adapters(lm: GatedLM, count: int, r: int) -> list[LoraAdapter]:
-    generator = torch.Generator().manual_seed(0)
-    layers = lm.gated_layers().items()
-    return [
-        LoraAdapter(
-            f"adapter{k}",
-            {
-                path: LoraUpdate(
-                    torch.randn(r, layer.in_features, generator=generator) * 0.02,
-                    torch.randn(layer.out_features, r, generator=generator) * 0.02,
-                    2.0,
-                )
-                for path, layer in layers
-            },
-        )
-        for k in range(count)
-    ]
-
-
-def gates(rows: int, count: int) -> torch.Tensor:
-    return torch.softmax(torch.randn(rows, count, generator=torch.Generator().manual_seed(rows)), -1)
-
-
-def score(lm: GatedLM, prompts: Prompts) -> Callable[[], None]:
-    rows = gates(len(prompts), len(lm.adapters))
-    return lambda: score_labels(lm, prompts, LABELS, rows, max_tokens=BATCH_TOKENS)  # type: ignore[return-value]
-
-
-@torch.inference_mode()
-def matmuls(lm: GatedLM, prompts: Prompts) -> Callable[[], None]:
+def matmuls(folder: Path, dtype: torch.dtype) -> Answer:
     """Only the base's matmuls, at the shapes of the engine's batches."""
+    lm = GatedLM.load(folder, "resident", dtype)
     assert lm.decoder is not None
     blocks: list[Any] = list(lm.decoder.blocks)
     weights: list[list[Tensor]] = [
         [f.weight[:, : f.in_features].contiguous() for f in (b.qkv, b.out, b.gate_up, b.down)] for b in blocks
     ]
-    sizes = [
-        pad([prompts[i] for i in batch])[0].numel() for batch in plan([len(p) for p in prompts], BATCH_TOKENS)
-    ]
-    narrow, wide = (torch.randn(max(sizes), weights[0][i].shape[1], dtype=lm.dtype) for i in (0, 3))
+    narrow, wide = (torch.randn(BATCH_TOKENS, weights[0][i].shape[1], dtype=dtype) for i in (0, 3))
 
-    def run() -> None:
-        for size in sizes:
+    @torch.inference_mode()
+    def answer(prompts: Prompts) -> None:
+        lengths = [len(prompt) for prompt in prompts]
+        for batch in plan(lengths, BATCH_TOKENS):
+            size = len(batch) * max(lengths[i] for i in batch)
             for layer in weights:
                 for weight in layer:
                     x = narrow if weight.shape[1] == narrow.shape[1] else wide
                     torch.mm(x[:size], weight.t())
 
-    return run
+    return answer
 
 
-def rates(cases: dict[str, tuple[int, Callable[[], None]]], rounds: int) -> dict[str, float]:
-    """Median posts per second; rounds go through all cases in turn, so that a busy minute hits them alike."""
-    taken: dict[str, list[float]] = {name: [] for name in cases}
-    for number in range(rounds):
-        for name, (count, run) in cases.items():
-            started = time.perf_counter()
-            run()
-            taken[name].append(count / (time.perf_counter() - started))
-            print(f"  round {number + 1}/{rounds}: {name}", file=sys.stderr)
-    return {name: median(values) for name, values in taken.items()}
+class InputOrder(Job):
+    """A job whose batches are those of the stock loop: posts in input order, equally many in each."""
+
+    def plan(self) -> list[list[int]]:
+        indices = list(range(len(self.rows)))
+        return [indices[i : i + TRAINED_ROWS] for i in range(0, len(indices), TRAINED_ROWS)]
 
 
-def compare(folder: Path, lm: GatedLM, scratch: Path, size: int, rounds: int) -> None:
-    """Rows: baseline, its posts per second, how many times as many the engine answers, and what is aimed at."""
-    many, some, few = posts(size), posts(max(8, size // 4)), posts(max(4, size // 16))
-    lm.attach(adapters(lm, 3, 16))
-    compiled = GatedLM.load(folder, "resident", lm.dtype)
-    compiled.attach(adapters(lm, 3, 16))
-    compiled.compile()
-    score(compiled, many)()
-    three = adapters(lm, 3, 16)
-    bf16, fp32 = torch.bfloat16, torch.float32
-    merging = with_peft(folder, three, scratch / "m", bf16, autocast=True)
-    peft = {
-        "PEFT, one adapter (bf16 base, as it ships)": (many, bf16, True),
-        "PEFT, one adapter (autocast_adapter_dtype=False)": (many, bf16, False),
-        "PEFT, one adapter (fp32 base)": (some, fp32, True),
-    }
-    cases: dict[str, tuple[int, Callable[[], None]]] = {
-        "engine, 3 adapters blended": (size, score(lm, many)),
-        "base matmuls alone": (size, matmuls(lm, many)),
-        "engine, 3 adapters blended, compiled": (size, score(compiled, many)),
-        "add_weighted_adapter per post (bf16, as it ships)": (
-            len(few),
-            merge_per_post(merging, [a.name for a in three], few, gates(len(few), 3)),
-        ),
-    }
-    for name, (prompts, dtype, autocast) in peft.items():
-        model = with_peft(folder, three[:1], scratch / "p", dtype, autocast=autocast)
-        cases[name] = (len(prompts), forward_all(model.get_base_model().base_model, prompts))
-    eager = {"eager bare base (bf16, as it ships)": (many, bf16), "eager bare base (fp32)": (many, fp32)}
-    for name, (prompts, dtype) in eager.items():
-        cases[name] = (len(prompts), forward_all(eager_base(folder, dtype).base_model, prompts))
-    cases["BERT-base (fp32, input order, as it ships)"] = (
-        len(some),
-        classify_all(bert(fp32), some, is_sorted=False),
+def adapter_training(folder: Path, dtype: torch.dtype) -> Answer:
+    """The loop of `hatex train`, with the checkpoint that it writes at the end; without tune rows to evaluate on."""
+    lm = GatedLM.load(folder, "resident", dtype)
+    train = TrainSection.model_validate(
+        {"data": "none", "adapters": {"bench": {}}, "lora": {"r": 16, "alpha": 32}}
     )
-    cases["BERT-base (fp32, sorted by length)"] = (size, classify_all(bert(fp32), many, is_sorted=True))
-    cases["BERT-base (bf16, sorted by length)"] = (size, classify_all(bert(bf16), many, is_sorted=True))
-    found = rates(cases, rounds)
-    ours = found["engine, 3 adapters blended"]
+
+    def row(number: int, prompt: Sequence[int]) -> TrainingRow:
+        shares = tuple(float(i == number % 3) for i in range(len(LABEL_SETS)))
+        return TrainingRow(str(number), "bench", tuple(prompt), len(prompt) - 1, (), shares, 1.0)
+
+    def answer(prompts: Prompts) -> None:
+        rows = [row(number, prompt) for number, prompt in enumerate(prompts)]
+        lm.attach([fresh_adapter(lm, "bench", train.lora, train.seed)], trainable=True)
+        with tempfile.TemporaryDirectory() as scratch:
+            job = InputOrder("bench", train.adapters["bench"], train, rows, (), 0, "bench", Path(scratch))
+            AdapterTrainer(lm, job, [label[0] for label in LABELS], NO_PROGRESS).run(resume=False)
+
+    return answer
+
+
+def rate(laps: Sequence[Lap]) -> float:
+    """Median posts per second."""
+    return median(lap.posts / lap.seconds for lap in laps)
+
+
+def compared(folder: Path, dtype: torch.dtype, size: int) -> dict[str, Contender]:
+    """Rows of the comparison; without native bf16 those in float32 alone, for emulated ones take hours."""
+    bf16, fp32 = torch.bfloat16, torch.float32
+    native = "bf16" if dtype == bf16 else "fp32"
+    bare, peft = partial(bare_base, folder), partial(one_adapter, folder)
+    rows = {
+        OURS: Contender(partial(engine, folder, dtype, 3, 16)),
+        COMPILED: Contender(partial(engine, folder, dtype, 3, 16, is_compiled=True)),
+        MATMULS: Contender(partial(matmuls, folder, dtype)),
+        f"add_weighted_adapter per post ({native}, as it ships)": Contender(
+            partial(merge_per_post, folder, dtype), max(4, size // 16)
+        ),
+        f"PEFT, one adapter ({native} base, as it ships)": Contender(partial(peft, dtype)),
+        "PEFT, one adapter (autocast_adapter_dtype=False)": Contender(partial(peft, dtype, autocast=False)),
+        "PEFT, one adapter (the same, malloc keeps pages)": Contender(
+            partial(peft, dtype, autocast=False, keeps_pages=True)
+        ),
+        "PEFT, one adapter (fp32 base)": Contender(partial(peft, fp32)),
+        f"eager bare base ({native}, as it ships)": Contender(partial(bare, dtype)),
+        f"eager bare base ({native}, malloc keeps pages)": Contender(partial(bare, dtype, keeps_pages=True)),
+        "eager bare base (fp32)": Contender(partial(bare, fp32)),
+        "BERT-base (fp32, input order, as it ships)": Contender(
+            partial(classifier, fp32, is_sorted=False), max(BERT_ROWS, size // 4)
+        ),
+        "BERT-base (fp32, sorted by length)": Contender(partial(classifier, fp32, is_sorted=True)),
+        "BERT-base (bf16, sorted by length)": Contender(partial(classifier, bf16, is_sorted=True)),
+    }
+    if dtype == bf16:
+        return rows
+    print("no native bf16 here: rows in fp32 only, where PEFT's autocast changes nothing")
+    same = ("eager bare base (fp32)", "PEFT, one adapter (fp32 base)")
+    return {n: c for n, c in rows.items() if n not in same and "bf16" not in n and "dtype=" not in n}
+
+
+def compare(folder: Path, dtype: torch.dtype, size: int, rounds: int) -> None:
+    """Rows: baseline, its posts per second, how many times as many the engine answers, and what is aimed at."""
+    rates = {name: rate(laps) for name, laps in race(compared(folder, dtype, size), size, rounds).items()}
+    ours, fast = rates[OURS], rates[COMPILED]
     print(f"\n{'posts per second':52} {'rate':>8} {'engine':>8}  aim")
-    for name, rate in found.items():
-        aim = next((aim for start, aim in AIMS.items() if name.startswith(start)), "")
-        print(f"{name:52} {rate:8.2f} {ours / rate:7.2f}x  {aim}")
-    fast, bare = found["engine, 3 adapters blended, compiled"], found["eager bare base (bf16, as it ships)"]
-    print(f"compiled, against the eager bare base: {fast / bare:.2f}x (aim 1.35x)")
-    for name, rate in {"as it is": ours, "compiled": fast}.items():
-        print(f"share of the matmul roofline, {name}: {rate / found['base matmuls alone']:.0%} (aim 60%)")
+    for name, found in rates.items():
+        aims = (aim for start, aim in AIMS.items() if name.startswith(start) and "as it ships" in name)
+        print(f"{name:52} {found:8.2f} {ours / found:7.2f}x  {next(aims, '')}")
+    bare = next(found for name, found in rates.items() if name.startswith("eager") and "as it ships" in name)
+    print(f"compiled, against the eager bare base as it ships: {fast / bare:.2f}x (aim 1.35x)")
+    berts = (f"{name[11:-1]} {ours / found:.2f}x" for name, found in rates.items() if name.startswith("BERT"))
+    print(f"against BERT-base: {'; '.join(berts)} (aim {AIMS['BERT']} as it ships)")
+    for name, found in {"as it is": ours, "compiled": fast}.items():
+        print(f"share of the matmul roofline, {name}: {found / rates[MATMULS]:.0%} (aim 60%)")
 
 
-def sweep(lm: GatedLM, size: int, rounds: int) -> None:
+def sweep(folder: Path, dtype: torch.dtype, size: int, rounds: int) -> None:
     """Cost against the number of adapters and their rank."""
-    prompts = posts(size)
     shapes = [*((k, 16) for k in (1, 3, 8, 16)), *((3, r) for r in (8, 32, 64))]
-    seconds: dict[tuple[int, int], list[float]] = {shape: [] for shape in shapes}
-    for _ in range(rounds):
-        for k, r in seconds:
-            lm.attach(adapters(lm, k, r))
-            started = time.perf_counter()
-            score(lm, prompts)()
-            seconds[k, r].append(time.perf_counter() - started)
-    base = median(seconds[1, 16])
+    rows = {f"K={k} r={r}": Contender(partial(engine, folder, dtype, k, r)) for k, r in shapes}
+    rates = {name: rate(laps) for name, laps in race(rows, size, rounds).items()}
     print("\ncost of adapters, against K=1 r=16 (aim: below 1.5x at K=16 r=16)")
-    print("  ".join(f"K={k} r={r}: {median(s) / base:.2f}x" for (k, r), s in seconds.items()))
+    print("  ".join(f"{name}: {rates['K=1 r=16'] / found:.2f}x" for name, found in rates.items()))
 
 
-def training(folder: Path, lm: GatedLM, scratch: Path, size: int) -> None:
-    prompts, rows = posts(size), 8
-    stock = stock_training(folder, prompts, scratch / "t", rows)
-    lm.attach(adapters(lm, 1, 16), trainable=True)
-    factors = [p for layer in lm.gated_layers().values() if layer.stack for p in layer.stack.parameters()]
-    optimizer, head = torch.optim.AdamW(factors, lr=1e-4), lm.vocabulary[[label[0] for label in LABELS]]
-    started = time.perf_counter()
-    # The same batches as the stock loop: input order, as many rows.
-    for start in range(0, size, rows):
-        ids, lengths = pad(prompts[start : start + rows])
-        hidden = lm.last_hidden(ids, lengths, torch.ones(len(ids), 1))
-        torch.nn.functional.cross_entropy(hidden @ head.t(), lengths % 3).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    ours = sum(len(p) for p in prompts) / (time.perf_counter() - started)
-    print(f"\ntraining tokens per second: hatex {ours:.0f}, stock Trainer + PEFT + NF4 {stock:.0f}")
+def training(folder: Path, dtype: torch.dtype, size: int, rounds: int) -> None:
+    """Both loops on the same batches of eight posts in input order."""
+    rows = {
+        "hatex train": Contender(partial(adapter_training, folder, dtype)),
+        "stock Trainer": Contender(partial(stock_training, folder, dtype, TRAINED_ROWS)),
+    }
+    laps = race(rows, size, rounds)
+    ours, stock = (median(lap.tokens / lap.seconds for lap in laps[name]) for name in rows)
+    print(
+        f"\ntraining tokens per second: hatex train's loop {ours:.0f}, stock Trainer + PEFT + NF4 {stock:.0f}"
+    )
     print(f"that is {ours / stock:.1f}x (aim 2x)")
 
 
@@ -216,14 +206,9 @@ def route_memory(registry: Path | None, counts: tuple[int, ...]) -> None:
     peaks = []
     for count in counts:
         rows = [{"id": i, "text": "The away team lost again. " * (i % 9 + 1)} for i in range(count)]
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        done = subprocess.run(command, input=lines, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            print(f"\nhatex route failed: {done.stderr.strip().splitlines()[-1:]}")
-            return
-        peaks.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6)
-    shown = ", ".join(f"{count} posts {peak:.2f} GB" for count, peak in zip(counts, peaks, strict=True))
-    print(f"\npeak memory of hatex route: {shown} (aim 1.3 GB)")
+        _, peak = run_measured(command, "".join(json.dumps(row) + "\n" for row in rows))
+        peaks.append(f"{count} posts {peak:.2f} GB")
+    print(f"\npeak memory of hatex route: {', '.join(peaks)} (aim 1.3 GB)")
 
 
 def main() -> None:
@@ -232,23 +217,20 @@ def main() -> None:
     parser.add_argument("--registry", type=Path, help="where the base is or is fetched to")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
-    warnings.simplefilter("ignore")
     size, rounds = (32, 1) if options.quick else (512, 3)
     if "route" in options.parts:
         route_memory(options.registry, (16, 64) if options.quick else (64, 1024))
     dtype = compute_dtype("auto")
-    base = ensure_base(load_recipe("starter").base, open_registry(options.registry))
-    lm = GatedLM.load(base.path, "resident", dtype)
+    base = ensure_base(load_recipe("starter").base, open_registry(options.registry)).path
     print(
         f"{torch.get_num_threads()} threads, {str(dtype).removeprefix('torch.')}, {size} posts, {rounds} rounds"
     )
-    with tempfile.TemporaryDirectory() as scratch:
-        if "compare" in options.parts:
-            compare(base.path, lm, Path(scratch), size, rounds)
-        if "sweep" in options.parts:
-            sweep(lm, size // 4, rounds)
-        if "training" in options.parts:
-            training(base.path, lm, Path(scratch), size // 4)
+    if "compare" in options.parts:
+        compare(base, dtype, size, rounds)
+    if "sweep" in options.parts:
+        sweep(base, dtype, size // 4, rounds)
+    if "training" in options.parts:
+        training(base, dtype, size // 4, rounds)
 
 
 if __name__ == "__main__":
