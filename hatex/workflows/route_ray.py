@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, Final
 from hatex import errors
 from hatex.errors import HatexError, UsageError
 from hatex.types import Progress
-from hatex.workflows.inputs import is_compressed
 from hatex.workflows.route_answers import STDIN, Answers, Asked, Batch, answer
 from hatex.workflows.route_chunks import chunk_of, read_chunk
+from hatex.workflows.inputs import is_compressed
 from hatex.workflows.route_resume import expected_model
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def answer_with_ray(
         raise HatexError(
             f"Ray stopped with {type(error).__name__}",
             where=OPTION,
-            hint="its logs are in /tmp/ray/session_latest",
+            hint="Ray's own logs of this session say why",
         ) from None
     finally:
         if is_ours:
