@@ -136,7 +136,10 @@ def change_line(report: PostReport) -> str:
 
 
 CUT_NOTE: Final = "The post was cut to the context."
-CUT_OFF_NOTE: Final = "This explanation was cut off at its limit of tokens; --max-new-tokens raises it."
+CUT_OFF_NOTE: Final = (
+    "This explanation was cut off at its limit of tokens, so that groups, marked words or sentences may be missing; "
+    "--max-new-tokens raises it."
+)
 
 
 def evidence_heads(report: PostReport) -> tuple[str, str]:
