@@ -129,7 +129,7 @@ def command(
 
 def fields_of(keep: str | None) -> tuple[str, ...]:
     """`a,b` to ("a", "b")."""
-    return tuple(dict.fromkeys(name for name in (keep or "").split(",") if name))
+    return tuple(dict.fromkeys(name.strip() for name in (keep or "").split(",") if name.strip()))
 
 
 def describe_failures(lines: int, failed: Counter[str], first: str | None = None) -> str:

@@ -113,7 +113,7 @@ def test_strategy_space_and_kept_fields(tiny, tmp_path, capfdbinary) -> None:
     (tmp_path / "posts.jsonl").write_text('{"text": "fine", "user": {"n": 1.5}, "time": null, "more": 1}\n')
     name = str(tmp_path / "posts.jsonl")
     code, (record,), _ = route(
-        capfdbinary, name, "--strategy", "single:two", "--keep", "user,time,gone", *tiny.options
+        capfdbinary, name, "--strategy", "single:two", "--keep", "user, time,gone", *tiny.options
     )
     assert code == 0
     assert record["strategy"] == "single:two"
