@@ -118,8 +118,12 @@ def short_verdict(report: PostReport) -> str:
 
 
 def split_line(report: PostReport) -> str:
-    """The predicted split of annotators in words."""
+    """The predicted split of annotators in words; of a post that the model cannot judge, that it cannot."""
     verdict = report.verdict
+    if verdict.reasons:
+        return (
+            f"The model cannot judge this post ({', '.join(verdict.reasons)}): what it says below is a guess."
+        )
     said = describe_split(verdict.probabilities, verdict.disagreement, verdict.disagreement_basis)
     return said[0].upper() + said[1:] + "."
 

@@ -142,6 +142,13 @@ def test_a_narrow_panel_keeps_the_reason_for_review_and_the_id(width: int, post_
         assert (f"id:{post_id}" in "".join(lines[2:5]).replace(" ", "")) == (post_id is not None)
 
 
+def test_no_reader_is_said_to_agree_on_a_post_that_the_model_cannot_judge(club: PostReport) -> None:
+    assert "readers" in terminal(club, 120)
+    drawn = terminal(replace(club, verdict=replace(club.verdict, reasons=("language: de",))), 120)
+    assert "The model cannot judge this post (language: de): what it says below is a guess." in drawn
+    assert "readers" not in drawn.split("Gate weights")[0]
+
+
 def test_marks_can_be_read_without_colour(club: PostReport) -> None:
     drawn = " ".join(line.strip("│ ") for line in terminal(club, 80, no_color=True).splitlines())
     for marked in ("[such sad clowns,]³", "[circus]²", "[always]¹"):
