@@ -10,7 +10,7 @@ import pytest
 from hatex.errors import TrainingError
 from hatex.recipe.train import RouterSection, TrainSection
 from hatex.routing.calibration import fit_calibration
-from hatex.training.router import _fit, _sample, _temperature, _tune_posts, check_platforms
+from hatex.training.router import _fit, _temperature, _tune_posts, check_platforms, choose_posts
 from hatex.types import LABEL_SETS
 
 SECTION = RouterSection(adapters=("forums", "wiki", "mine"), hidden=8, epochs=25, lr=1e-2)
@@ -104,10 +104,10 @@ def test_data_sets_take_turns_and_platforms_must_exist(make_example) -> None:
         make_example(i, dataset="talk", platform="wiki", split=s) for i in range(6) for s in ("train", "tune")
     ]
     section = RouterSection(adapters=("forums", "wiki"))
-    drawn = _sample(rows, section, "train", 16, 1)
+    drawn = choose_posts(rows, section, "train", 16, 1)
     names = [e.dataset for e in drawn]
     assert (names.count("boards"), names.count("letters"), names.count("talk")) == (8, 8, 6)
-    assert drawn == _sample(rows, section, "train", 16, 1) != _sample(rows, section, "train", 16, 2)
+    assert drawn == choose_posts(rows, section, "train", 16, 1) != choose_posts(rows, section, "train", 16, 2)
     with pytest.raises(TrainingError, match="no tune posts of platform forums") as caught:
         check_platforms(rows, section)
     assert "wiki" in (caught.value.hint or "")
