@@ -1,6 +1,6 @@
 """The engine beside everything it is compared with, in one run: medians, and ratios of posts per second.
 
-Run: python tests/bench/engine.py [--quick] [--registry DIR] [--parts PART ...].
+Run: python tests/bench/engine.py [--quick | --posts N] [--registry DIR] [--parts PART ...].
 
 Whatever is compared runs in a process of its own, as it ships: none of hatex's memory settings but where a row says so.
 Posts are random tokens with the lengths of real posts, other ones in every round but the same for all; the two slowest
@@ -213,11 +213,12 @@ def route_memory(registry: Path | None, counts: tuple[int, ...]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small samples, one round")
+    parser.add_argument("--quick", action="store_true", help="32 posts, one round")
+    parser.add_argument("--posts", type=int, default=512, help="posts of a round, for slow machines fewer")
     parser.add_argument("--registry", type=Path, help="where the base is or is fetched to")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
-    size, rounds = (32, 1) if options.quick else (512, 3)
+    size, rounds = (32, 1) if options.quick else (options.posts, 3)
     if "route" in options.parts:
         route_memory(options.registry, (16, 64) if options.quick else (64, 1024))
     dtype = compute_dtype("auto")
