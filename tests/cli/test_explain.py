@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -445,10 +446,11 @@ def test_stdin_that_is_no_text_is_refused_before_anything_is_loaded(
     given: bytes, said: str, home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "stdin").write_bytes(given)
+    # In this registry is nothing that could be loaded but a router, whose manifest knows the strategies.
+    shutil.copytree(home / "registry" / "routers", tmp_path / "home" / "routers")
     with redirected_stdin(tmp_path / "stdin"):
-        # In this registry is nothing that could be loaded.
         code = main(
-            ["explain", "-", "--recipe", str(home / "tiny.yaml"), "--registry", str(tmp_path / "none")]
+            ["explain", "-", "--recipe", str(home / "tiny.yaml"), "--registry", str(tmp_path / "home")]
         )
     out, err = capfd.readouterr()
     assert (code, out) == (2, "")
