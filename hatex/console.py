@@ -70,9 +70,11 @@ class Console:
         """`data` that is as wide as its contents where nobody looks on: a pipe has no edge to break names at, unless
         `COLUMNS` names one.
         """
-        if not self.is_terminal and "COLUMNS" not in os.environ:
-            self._out.width = PIPE_WIDTH
-        self._out.print(renderable)
+        from rich.console import Console as RichConsole
+
+        is_wide = not self.is_terminal and "COLUMNS" not in os.environ
+        out = RichConsole(file=self._stdout, highlight=False, width=PIPE_WIDTH) if is_wide else self._out
+        out.print(renderable)
 
     def json(self, value: Any) -> None:
         """Print one JSON value as one line on stdout, keys in their order: equal values give equal bytes."""

@@ -90,8 +90,8 @@ def command(
     """
     if resume and output is None:
         raise UsageError("needs --output FILE", where="--resume")
+    from hatex.workflows.inputs import STDIN
     from hatex.workflows.route import RouteOptions, route
-    from hatex.workflows.route_answers import STDIN
 
     console = build_console(as_json=as_json, quiet=quiet)
     sources = tuple(inputs or [STDIN])

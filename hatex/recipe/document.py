@@ -101,11 +101,16 @@ def merge(below: Node, above: Node) -> Node:
         return above
     merged = dict(below.value)
     for key, node in above.value.items():
-        if key in merged and node.value is None and isinstance(merged[key].value, dict):
+        if takes_away(merged.get(key), node):
             del merged[key]
         else:
             merged[key] = merge(merged[key], node) if key in merged else node
     return Node(merged, above.place)
+
+
+def takes_away(below: Node | None, above: Node) -> bool:
+    """Whether `above` is null over a mapping, which then goes; null over a single value is a value."""
+    return above.value is None and below is not None and isinstance(below.value, dict)
 
 
 def parse_document(text: str, source: Place) -> tuple[Node, list[Problem]]:

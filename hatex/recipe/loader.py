@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from hatex.errors import RecipeError
-from hatex.recipe.document import Node, Place, Problem, dotted, merge, parse_document
+from hatex.recipe.document import Node, Place, Problem, dotted, merge, parse_document, takes_away
 from hatex.recipe.problems import describe_errors
 from hatex.recipe.schema import VERB_SECTIONS, Recipe
 from hatex.recipe.shipped import find_recipe, is_bare_name
@@ -157,7 +157,7 @@ class _Reading:
             message = f"{dotted((*above, key))} is a single value, so {dotted((*above, *path))} cannot be set"
             self.problems.append(Problem(node.place, message))
             return tree
-        if not rest and node.value is None and isinstance(below.value, dict) and key in known:
+        if not rest and takes_away(known.get(key), node):
             return replace(tree, value={name: each for name, each in known.items() if name != key})
         return replace(tree, value={**known, key: self._put(below, rest, node, (*above, key))})
 

@@ -101,17 +101,22 @@ def read_progress(folder: Path, key: str) -> tuple[Path, Progressed] | None:
 
 
 def _newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    found = checkpoints(folder)
-    return (found[-1], json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))) if found else None
+    """The newest checkpoint and its state."""
+    if not (found := checkpoints(folder)):
+        return None
+    return found[-1], json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
 
 
 def refuse_unfinished(folder: Path, key: str) -> None:
     """Raise TrainingError where an earlier run of the same recipe could go on: starting anew would lose its steps."""
     found = _newest(folder)
-    if found is not None and found[1]["key"] == key:
+    if found is None:
+        return
+    newest, state = found
+    if state["key"] == key:
         raise TrainingError(
-            f"an earlier run of this recipe stopped after step {found[1]['step']}",
-            where=str(found[0]),
+            f"an earlier run of this recipe stopped after step {state['step']}",
+            where=str(newest),
             hint="go on with --resume, or start anew with --replace",
         )
 

@@ -196,8 +196,9 @@ def _prepared_rows(
     from hatex.training.rows import select_examples
 
     section = train.adapters[name]
-    rows = {d: count for d, count in section.rows.items() if d in {each.dataset for each in examples}}
-    platforms = tuple(p for p in section.platforms if p in {each.platform for each in examples})
+    prepared = {each.dataset for each in examples}, {each.platform for each in examples}
+    rows = {dataset: count for dataset, count in section.rows.items() if dataset in prepared[0]}
+    platforms = tuple(platform for platform in section.platforms if platform in prepared[1])
     if lacking := sorted({*section.rows, *section.platforms} - {*rows, *platforms}):
         progress.say(
             f"adapter {name} was also trained on {', '.join(lacking)}, not prepared here: the baseline goes without"

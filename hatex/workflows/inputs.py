@@ -10,8 +10,9 @@ from typing import Final
 
 from hatex.errors import DataError, UsageError
 from hatex.jsonl import READ_BYTES, Source
-from hatex.workflows.route_answers import STDIN
 
+STDIN: Final = Path("-")
+"""How an input names file descriptor 0."""
 GZIP: Final = b"\x1f\x8b"
 """How a file begins that gzip wrote; no JSONL does."""
 

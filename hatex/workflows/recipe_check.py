@@ -79,8 +79,8 @@ def _source(source: SourceSection, at: KeyPath) -> Iterator[Check]:
 def _train(train: TrainSection, known: tuple[str, ...]) -> Iterator[Check]:
     adapters = (*known, *(name for name in train.adapters if name not in known))
     for name, section in train.adapters.items():
-        for other in (section.init,) if section.init is not None else ():
-            yield ("train", "adapters", name, "init"), partial(_named, other, adapters, "adapter")
+        if section.init is not None:
+            yield ("train", "adapters", name, "init"), partial(_named, section.init, adapters, "adapter")
         for number, other in enumerate(section.partners):
             yield ("train", "adapters", name, "partners", number), partial(_named, other, adapters, "adapter")
     for number, name in enumerate(train.router.adapters if train.router is not None else ()):

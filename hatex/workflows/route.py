@@ -13,9 +13,9 @@ from hatex.errors import UsageError
 from hatex.jsonl import RESERVED_FIELDS, read_batches
 from hatex.routing.strategies import chosen_strategy
 from hatex.types import NO_PROGRESS, BlendSpace, Progress
-from hatex.workflows.inputs import check_inputs, count_lines, open_inputs
+from hatex.workflows.inputs import STDIN, check_inputs, count_lines, open_inputs
 from hatex.workflows.partial import PartialFile
-from hatex.workflows.route_answers import STDIN, Answers, Asked, Batch, answer
+from hatex.workflows.route_answers import Answers, Asked, Batch, answer
 from hatex.workflows.route_ray import answer_with_ray, check_ray
 from hatex.workflows.route_resume import compare_answered, expected_model
 

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from hatex.jsonl import BadLine, Line, Post, bad_line_record, dump_line, parse_line, verdict_record
 from hatex.types import BlendSpace
+from hatex.workflows.inputs import STDIN
 
 if TYPE_CHECKING:
     from hatex.engine import Engine
-
-STDIN = Path("-")
 
 
 @dataclass(frozen=True, slots=True)

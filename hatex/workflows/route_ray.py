@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Final
 from hatex import errors
 from hatex.errors import HatexError, UsageError
 from hatex.types import Progress
-from hatex.workflows.inputs import is_compressed
-from hatex.workflows.route_answers import STDIN, Answers, Asked, Batch, answer
+from hatex.workflows.inputs import STDIN, is_compressed
+from hatex.workflows.route_answers import Answers, Asked, Batch, answer
 from hatex.workflows.route_chunks import chunk_of, read_chunk
 from hatex.workflows.route_resume import expected_model
 
