@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from functools import cache
 from typing import Final
 
@@ -18,7 +18,10 @@ SHAPE_CACHES: Final = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPAC
 # glibc's parameters (malloc.h), and what they are set to. Left alone, free() hands the largest tensors' pages back in
 # every layer, and the next layer faults them in again: up to a third of a batch's time, depending on the heap's past.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-KEPT: Final = {TRIM_THRESHOLD: 256 << 20, MMAP_THRESHOLD: 1 << 30}
+KEPT_FREE: Final = 256 << 20
+LARGEST_KEPT: Final = 1 << 30
+LARGE: Final = 32 << 20
+"""Bytes of a tensor from which on its pages are worth giving back after every use, where memory is short."""
 
 
 def configure_memory(environment: MutableMapping[str, str] = os.environ) -> None:
@@ -28,16 +31,29 @@ def configure_memory(environment: MutableMapping[str, str] = os.environ) -> None
     """
     for name, value in SHAPE_CACHES.items():
         environment.setdefault(name, value)
-    if not any(name.startswith("MALLOC_") for name in environment):
+    if not _sets_malloc(environment):
         keep_pages()
 
 
+def give_large_back(environment: Mapping[str, str] = os.environ) -> None:
+    """Keep freed pages of tensors below `LARGE` only, from now on.
+
+    Larger ones leave holes in the heap, into which what is allocated meanwhile creeps: the next one needs new pages.
+    """
+    if not _sets_malloc(environment):
+        keep_pages(LARGE)
+
+
 @cache
-def keep_pages() -> None:
-    """Let glibc's malloc keep what is freed; other systems are left alone."""
+def keep_pages(largest: int = LARGEST_KEPT) -> None:
+    """Let glibc's malloc keep what is freed, tensors up to `largest` bytes; other systems are left alone."""
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
-        for parameter, value in KEPT.items():
-            mallopt(parameter, value)
+        mallopt(TRIM_THRESHOLD, KEPT_FREE)
+        mallopt(MMAP_THRESHOLD, largest)
+
+
+def _sets_malloc(environment: Mapping[str, str]) -> bool:
+    return any(name.startswith("MALLOC_") for name in environment)
 
 
 def release_free_pages() -> None:

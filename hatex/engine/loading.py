@@ -11,6 +11,7 @@ from hatex.engine.engine import Engine
 from hatex.engine.prompted import PromptedModel
 from hatex.errors import RegistryError, UsageError
 from hatex.explanation.protocol import ExplainOptions
+from hatex.memory import release_free_pages
 from hatex.model.base import compute_dtype, ensure_base, ensure_encoder
 from hatex.model.policy import choose_compute, compute_device
 from hatex.routing.calibration import Calibration
@@ -90,6 +91,8 @@ def assemble(
         lm.attach([load_adapter(artefact) for artefact in adapters])
         if recipe.route.compile:
             lm.compile()
+        # Files' bytes and unfused weights, before anything else asks for pages.
+        release_free_pages()
     route = recipe.route
     if route.fallback is not None:
         check_strategy(route.fallback.to, recipe.adapters, router.adapters)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from hatex.memory import release_free_pages
 from hatex.model import functions
 from hatex.model.compiled import CompiledFunctions
 from hatex.model.fused import FusedLinear
@@ -108,8 +109,10 @@ class LlamaBlock(nn.Module):
             tokens = 1
         attended = functions.join_heads(self._attend(q, k, v, mask), len(x), self.out.room)
         x = self.out.add_to(x, attended, tokens, ops.add)
-        normed = ops.rms_norm(x, self.norm_mlp, self.eps, self.gate_up.room)
-        return self.down.add_to(x, ops.swiglu(self.gate_up(normed, tokens), self.down.room), tokens, ops.add)
+        # Gone before the block's widest tensors come.
+        del qkv, q, k, v, attended
+        fused = self.gate_up(ops.rms_norm(x, self.norm_mlp, self.eps, self.gate_up.room), tokens)
+        return self.down.add_to(x, ops.swiglu(fused, self.down.room), tokens, ops.add)
 
 
 def with_spare_rows(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -139,15 +142,19 @@ class LlamaDecoder(nn.Module):
         self.eps = config.rms_norm_eps
         self.checkpointing = False
         self.compiled: CompiledFunctions | None = None
-        self.blocks = nn.ModuleList(
-            LlamaBlock(layer, heads, kv_heads, config.rms_norm_eps) for layer in inner.layers
-        )
+        self.blocks = nn.ModuleList()
+        for layer in inner.layers:
+            self.blocks.append(LlamaBlock(layer, heads, kv_heads, config.rms_norm_eps))
+            # The layer's own weights leave holes that no fused one fits into.
+            release_free_pages()
 
     def regroup(self) -> None:
         """Take up the adapters that are attached now."""
-        for module in self.modules():
-            if isinstance(module, FusedLinear):
-                module.regroup()
+        for block in self.blocks:
+            for module in block.modules():
+                if isinstance(module, FusedLinear):
+                    module.regroup()
+            release_free_pages()
 
     def compile(self) -> None:
         """Run `compiled.CompiledFunctions` between the matmuls from now on, where they serve the batch."""

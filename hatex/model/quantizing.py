@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")
 SHARD_BYTES = 1 << 30
+ALONE_BYTES = 1 << 27
+"""Of a plain tensor that gets a file of its own: beside packed weights, which stay mapped, its pages would stay too."""
 NF4_CONFIG = {
     "quant_method": "bitsandbytes",
     "load_in_4bit": True,
@@ -100,13 +102,18 @@ class _Shards:
         self.bytes = 0
 
     def add(self, name: str, tensor: Tensor) -> None:
+        is_alone = tensor.is_floating_point() and tensor.nbytes >= ALONE_BYTES
+        if is_alone:
+            self._write()
         self.pending[name] = tensor
-        if sum(t.nbytes for t in self.pending.values()) >= SHARD_BYTES:
+        if is_alone or sum(t.nbytes for t in self.pending.values()) >= SHARD_BYTES:
             self._write()
 
     def _write(self) -> None:
         from safetensors.torch import save_file
 
+        if not self.pending:
+            return
         self.bytes += sum(t.nbytes for t in self.pending.values())
         file = self.folder / f"shard-{len(self.written)}.safetensors"
         save_file({name: t.contiguous() for name, t in self.pending.items()}, file, metadata={"format": "pt"})
@@ -115,8 +122,7 @@ class _Shards:
 
     def finish(self) -> None:
         """Write what is left and give the files the names that transformers looks for."""
-        if self.pending:
-            self._write()
+        self._write()
         count = len(self.written)
         files = [f"model-{i + 1:05d}-of-{count:05d}.safetensors" for i in range(count)]
         if count == 1:

@@ -11,12 +11,15 @@ one to sixteen rows, up to six times faster, wants bytes in another order and sc
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import local
 from typing import Any, Literal, cast
 
 import torch
 from bitsandbytes import functional as bnb
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from hatex.memory import LARGE, give_large_back
 
 Compute = Literal["resident", "dequantize", "packed", "mixed"]
 QUANT_STATE = "quant_state.bitsandbytes__nf4"
@@ -72,13 +75,43 @@ class Nf4Weight(nn.Module):
         """The values, shape (out, in), in the compute dtype."""
         return cast(Tensor, bnb.dequantize_4bit(self.packed, self.state)).to(self.dtype)
 
+    def unpacked(self) -> Tensor:
+        """`dequantized` for one matmul: it may be gone when this thread unpacks another weight."""
+        values = cast(Tensor, bnb.dequantize_4bit(self.packed, self.state))
+        if values.dtype == self.dtype or values.device != CPU:
+            return values.to(self.dtype)
+        return _scratch.take(values.numel(), self.dtype).view(values.shape).copy_(values)
+
     def forward(self, x: Tensor) -> Tensor:
         """`x W^T`, shape (..., out)."""
         if torch.is_grad_enabled():
             return cast(Tensor, UnpackedLinear.apply(x, self))  # type: ignore[no-untyped-call]
         if x.numel() // x.shape[-1] <= self.packed_rows:
             return packed_matmul(x, self.packed, self.state)
-        return F.linear(x, self.dequantized())
+        return F.linear(x, self.unpacked())
+
+
+class _Scratch(local):
+    """Room of each thread for one weight in a wider dtype than the stored one.
+
+    Allocated anew for every matmul, the stored and the wider values leave holes in malloc's heap that the next layer
+    does not fit into: a base of the shape of Llama-2-7B grew to 11 GB.
+    """
+
+    def __init__(self) -> None:
+        self.values = torch.empty(0)
+
+    def take(self, count: int, dtype: torch.dtype) -> Tensor:
+        """Room for `count` values; what was there before is lost."""
+        if self.values.numel() < count or self.values.dtype != dtype:
+            if count * dtype.itemsize > LARGE:
+                give_large_back()
+            self.values = torch.empty(0)  # the old one goes first
+            self.values = torch.empty(count, dtype=dtype)
+        return self.values[:count]
+
+
+_scratch = _Scratch()
 
 
 class UnpackedLinear(torch.autograd.Function):
@@ -90,11 +123,11 @@ class UnpackedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Nf4Weight) -> Tensor:
         ctx.weight = weight
-        return F.linear(x, weight.dequantized())
+        return F.linear(x, weight.unpacked())
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad @ ctx.weight.dequantized(), None
+        return grad @ ctx.weight.unpacked(), None
 
 
 def packed_matmul(x: Tensor, packed: Tensor, state: bnb.QuantState) -> Tensor:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-BATCH_TOKENS = 4096
+BATCH_TOKENS = 1024
 LONG_WORD = re.compile(r"(\w{101})\w+")
 """Longer than the 100 characters from which on WordPiece reads a word as one unknown token: the rest says nothing."""
 CHARACTERS_PER_TOKEN = 102

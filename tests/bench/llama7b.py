@@ -1,7 +1,8 @@
 """A Llama-2-7B-shaped base with random weights: quantised shard by shard, loaded packed, scored and decoded.
 
 Run: python tests/bench/llama7b.py [DIR]. Needs about 18 GB of disk below DIR (default: the system's temporary folder).
-Every stage runs in a process of its own, so that its peak memory is its own: quantising may take 10 GB, the rest 6 GB.
+Computes in bf16, or in float32 where the processor has no bf16 of its own. Every stage runs in a process of its own, so
+that its peak memory is its own: quantising may take 10 GB, the rest 6 GB.
 """
 
 from __future__ import annotations
@@ -60,9 +61,11 @@ def _load(base: Path):  # type: ignore[no-untyped-def]
     import torch
 
     from hatex.model.gatedlm import GatedLM
+    from hatex.model.policy import compute_dtype
     from hatex.registry.adapters import LoraAdapter, LoraUpdate
 
-    lm = GatedLM.load(base, "packed", torch.bfloat16)
+    # What `auto` comes to where the weights do not fit when dequantised.
+    lm = GatedLM.load(base, "mixed", compute_dtype("auto"))
     layers = {path: m for path, m in lm.gated_layers().items() if path.endswith(("q_proj", "v_proj"))}
     lm.attach(
         [

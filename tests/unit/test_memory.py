@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
-from hatex.memory import SHAPE_CACHES, configure_memory
+from hatex.memory import SHAPE_CACHES, configure_memory, give_large_back
 
 GROWTH = """
 import torch
@@ -65,6 +66,27 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+LARGE = """
+import torch
+from hatex.memory import configure_memory, give_large_back
+
+def resident():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))
+
+configure_memory()
+if {given}:
+    give_large_back()
+before = resident()
+kept = []
+for _ in range(8):
+    large = torch.ones(64 << 20, dtype=torch.uint8)
+    # Stays, and stands where the heap would have gone on.
+    kept.append(torch.ones(1 << 20, dtype=torch.uint8))
+    del large
+print(resident() - before)
+"""
+
+
 def printed_by(script: str) -> int:
     """The number that a process of its own prints."""
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -83,13 +105,23 @@ def test_what_the_environment_says_stays() -> None:
     assert environment == SHAPE_CACHES | {"LRU_CACHE_CAPACITY": "1024"}
 
 
-def test_mallocs_own_settings_win(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: list[bool] = []
-    monkeypatch.setattr("hatex.memory.keep_pages", lambda: kept.append(True))
-    configure_memory({"MALLOC_TRIM_THRESHOLD_": "131072"})
+@pytest.mark.parametrize("configure", [configure_memory, give_large_back])
+def test_mallocs_own_settings_win(
+    monkeypatch: pytest.MonkeyPatch, configure: Callable[[dict[str, str]], None]
+) -> None:
+    kept: list[tuple[int, ...]] = []
+    monkeypatch.setattr("hatex.memory.keep_pages", lambda *largest: kept.append(largest))
+    configure({"MALLOC_TRIM_THRESHOLD_": "131072"})
     assert not kept
-    configure_memory({})
+    configure({})
     assert kept
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets glibc's malloc")
+def test_large_tensors_can_be_given_back() -> None:
+    given, kept = (printed_by(LARGE.format(given=given)) for given in (True, False))
+    assert given < 24_000, "only what stays"
+    assert kept > given + 50_000
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and trims glibc's malloc")

@@ -133,6 +133,17 @@ def test_a_sharded_source_gives_a_sharded_base_with_the_same_values(
     )
 
 
+def test_large_plain_weights_get_a_file_of_their_own(
+    bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedding = load_file(bases("llama") / "model.safetensors")["model.embed_tokens.weight"]
+    monkeypatch.setattr(quantizing, "ALONE_BYTES", embedding.to(torch.bfloat16).nbytes)
+    quantizing.write_base(bases("llama"), tmp_path, 64, NO_PROGRESS)
+    files = [list(load_file(file)) for file in sorted(tmp_path.glob("*.safetensors"))]
+    assert ["model.embed_tokens.weight"] in files
+    assert len(files) in (2, 3), "before it, behind it"
+
+
 def test_architectures_with_older_names_on_disk_are_read(bases: Bases, home: Registry) -> None:
     names = {name for name, _ in iter_tensors(bases("gpt_neox"))}
     assert "embed_out.weight" in names
@@ -192,6 +203,23 @@ def test_a_head_with_a_bias_is_refused(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="more than a matrix"):
         GatedLM.load(tmp_path, "resident", torch.float32)
+
+
+def test_weights_unpacked_one_after_the_other_into_a_wider_dtype_keep_their_values() -> None:
+    found = []
+    for shape in ((64, 32), (128, 96), (32, 64)):
+        weight = build_weight(quantize(torch.randn(shape).bfloat16(), 64), "dequantize", torch.float32)
+        assert isinstance(weight, Nf4Weight)
+        expected = weight.dequantized()
+        assert torch.equal(weight.unpacked(), expected)
+        found.append((weight, expected))
+    for weight, expected in found:
+        x = torch.randn(3, expected.shape[1])
+        with torch.inference_mode():
+            torch.testing.assert_close(weight(x), x @ expected.t())
+        x.requires_grad = True
+        weight(x).sum().backward()
+        torch.testing.assert_close(x.grad, expected.sum(0).expand(3, -1))
 
 
 def test_few_rows_are_computed_packed_and_more_unpacked(
