@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+POSTS ?= 512
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
 DEMO_POSTS := \
@@ -57,13 +58,13 @@ ablation: dev  ## What each ingredient of training is worth, on a small share of
 	$(BIN)/hatex prepare starter --only data
 	$(BIN)/python tests/bench/ablation.py
 
-bench: dev
+bench: dev  ## Speed and memory beside everything hatex is compared with; on slow machines `make bench POSTS=64`.
 	$(BIN)/python tests/bench/help_time.py
 	$(BIN)/python tests/bench/merge_time.py
 	$(BIN)/python tests/bench/prepare_rows.py
 	$(BIN)/python tests/bench/explain_time.py
 	$(BIN)/python tests/bench/wrappers.py
-	$(BIN)/python tests/bench/engine.py
+	$(BIN)/python tests/bench/engine.py --posts $(POSTS)
 
 bench-7b: dev
 	$(BIN)/python tests/bench/llama7b.py

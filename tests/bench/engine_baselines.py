@@ -104,11 +104,20 @@ def classifier(dtype: torch.dtype, *, is_sorted: bool) -> Answer:
 
 def stock_training(folder: Path, dtype: torch.dtype, rows: int) -> Answer:
     """`transformers.Trainer` over PEFT over bitsandbytes' NF4, as their examples do it; `rows` posts a batch."""
+    from bitsandbytes.nn import Linear4bit
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
     lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(folder, dtype=dtype), lora)
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    # Both stay bf16, whatever `dtype` says; where that is emulated, one would cast them.
+    for module in base.modules():
+        if isinstance(module, Linear4bit):
+            module.compute_dtype = dtype
+    for parameter in base.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+    model = get_peft_model(base, lora)
 
     def collate(chosen: list[dict[str, Any]]) -> dict[str, Tensor]:
         ids, lengths = pad([row["input_ids"] for row in chosen])
