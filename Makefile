@@ -63,7 +63,7 @@ bench: dev  ## Speed and memory beside everything hatex is compared with; on slo
 	$(BIN)/python tests/bench/merge_time.py
 	$(BIN)/python tests/bench/prepare_rows.py
 	$(BIN)/python tests/bench/explain_time.py
-	$(BIN)/python tests/bench/wrappers.py
+	$(BIN)/python tests/bench/wrappers.py --posts $$(( $(POSTS) < 200 ? $(POSTS) : 200 ))
 	$(BIN)/python tests/bench/engine.py --posts $(POSTS)
 
 bench-7b: dev
