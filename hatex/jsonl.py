@@ -265,6 +265,8 @@ def verdict_fields(verdict: Verdict) -> dict[str, Any]:
         explanation = asdict(verdict.explanation)
         order = ("style", "summary", "affected_groups", "harmful_words", "reason", "evidence")
         fields["explanation"] = {key: explanation[key] for key in order}
+        if not verdict.explanation.is_complete:
+            fields["explanation"]["is_complete"] = False
     rounded: dict[str, Any] = round_numbers(fields)
     return rounded
 

@@ -231,6 +231,8 @@ def test_truncated_and_explanation_appear_only_where_they_apply() -> None:
         "reason": "r",
         "evidence": [{"text": "raffle", "start": 3, "end": 9, "weight": 0.25}],
     }
+    cut = replace(verdict, explanation=replace(EXPLANATION, is_complete=False))
+    assert jsonl.verdict_fields(cut)["explanation"] == {**record["explanation"], "is_complete": False}
 
 
 @calm
