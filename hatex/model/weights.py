@@ -73,11 +73,15 @@ class Nf4Weight(nn.Module):
 
     def dequantized(self) -> Tensor:
         """The values, shape (out, in), in the compute dtype."""
-        return cast(Tensor, bnb.dequantize_4bit(self.packed, self.state)).to(self.dtype)
+        return self._stored().to(self.dtype)
+
+    def _stored(self) -> Tensor:
+        """The values in the dtype that they were stored for."""
+        return cast(Tensor, bnb.dequantize_4bit(self.packed, self.state))
 
     def unpacked(self) -> Tensor:
         """`dequantized` for one matmul: it may be gone when this thread unpacks another weight."""
-        values = cast(Tensor, bnb.dequantize_4bit(self.packed, self.state))
+        values = self._stored()
         if values.dtype == self.dtype or values.device != CPU:
             return values.to(self.dtype)
         return _scratch.take(values.numel(), self.dtype).view(values.shape).copy_(values)

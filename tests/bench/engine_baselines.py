@@ -110,7 +110,8 @@ def stock_training(folder: Path, dtype: torch.dtype, rows: int) -> Answer:
 
     lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     base = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-    # Both stay bf16, whatever `dtype` says; where that is emulated, one would cast them.
+    # Loaded packed, layers compute in bf16 and plain weights stay bf16 whatever `dtype` says: cast as one would where
+    # bf16 is emulated.
     for module in base.modules():
         if isinstance(module, Linear4bit):
             module.compute_dtype = dtype
