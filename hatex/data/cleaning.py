@@ -1,7 +1,9 @@
-"""Cleaning that is stated and reversible: every step is a list of edits, nothing is lower-cased or dropped.
+"""Cleaning that is stated and reversible: every step is a list of edits, and nothing that a person sees is dropped.
 
-Steps, in order: HTML entities are resolved (also those escaped twice), Unicode becomes NFC, and links, e-mail
-addresses, phone numbers and user mentions become `<url>`, `<email>`, `<phone>` and `@user`.
+Steps, in order: HTML entities are resolved (also those escaped twice), control characters become spaces, characters
+that nobody sees go, Latin letters and digits in another form (fullwidth, mathematical, circled) become plain ones,
+Unicode becomes NFC; then links, e-mail addresses, phone numbers and user mentions become `<url>`, `<email>`,
+`<phone>` and `@user`.
 """
 
 from __future__ import annotations
@@ -28,7 +30,22 @@ _PHONE = re.compile(
     r"|(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4})(?![\w-])"
 )
 _USER = re.compile(r"(?<![A-Za-z0-9_@.])@[A-Za-z0-9_]{1,50}")
-_MAX_UNESCAPES = 4
+# Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt): zero-width and bidirectional marks, tags, ...
+_IGNORABLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+# Those that shape what stands beside them, emoji or a script without capitals; beside a cased letter they only hide it.
+_JOINERS = re.compile("[\u200c\u200d\ufe00-\ufe0f]")
+# Each run with a character that is seen, so that no span of the text can shrink to nothing.
+_SEEN_AND_RUN = re.compile(
+    rf"^[{_IGNORABLE}]+(?P<first>[^{_IGNORABLE}])(?P<behind_first>[{_IGNORABLE}]*)"
+    rf"|(?P<seen>[^{_IGNORABLE}])(?P<behind>[{_IGNORABLE}]+)"
+)
+_CONTROLS = re.compile("[\x00-\x08\x0e-\x1b\x7f]+")
+_STYLE = re.compile("<(?:wide|font|circle|square)>")
+_MAX_ROUNDS = 4
+"""An entity may hold an entity, or a character that another step looks for."""
 
 
 def _entity_edits(text: str) -> list[Edit]:
@@ -36,6 +53,50 @@ def _entity_edits(text: str) -> list[Edit]:
         return []
     found = ((match, html.unescape(match.group())) for match in _ENTITY.finditer(text))
     return [Edit(*match.span(), new) for match, new in found if new != match.group()]
+
+
+def _ignorable_edits(text: str) -> list[Edit]:
+    if text.isascii():
+        return []
+    edits = []
+    for match in _SEEN_AND_RUN.finditer(text):
+        seen, run = (found for found in match.groups() if found is not None)
+        hides = _is_cased(seen) or _is_cased(text[match.end() : match.end() + 1])
+        new = seen if hides else seen + "".join(_JOINERS.findall(run))
+        if new != match.group():
+            edits.append(Edit(*match.span(), new))
+    return edits
+
+
+def _is_cased(char: str) -> bool:
+    return char.isupper() or char.islower()
+
+
+def _control_edits(text: str) -> list[Edit]:
+    if not _CONTROLS.sub("", text).strip():
+        return []
+    return [Edit(*match.span(), " ") for match in _CONTROLS.finditer(text)]
+
+
+class _PlainForms(dict[str, str]):
+    """The ASCII letters or digits that a character is a variant of, else the character itself; filled on demand."""
+
+    def __missing__(self, char: str) -> str:
+        plain = unicodedata.normalize("NFKC", char)
+        # "\u2122" is no word, and a superscript two no number beside the one before it.
+        is_form = _STYLE.match(unicodedata.decomposition(char)) or unicodedata.category(char)[0] == "L"
+        self[char] = value = plain if plain.isascii() and plain.isalnum() and is_form else char
+        return value
+
+
+_PLAIN_FORMS = _PlainForms()
+
+
+def _compatibility_edits(text: str) -> list[Edit]:
+    if text.isascii():
+        return []
+    plain = ((i, char, _PLAIN_FORMS[char]) for i, char in enumerate(text))
+    return [Edit(i, i + 1, new) for i, char, new in plain if new != char]
 
 
 def _nfc_edits(text: str) -> list[Edit]:
@@ -68,6 +129,9 @@ def _mask_edits(pattern: re.Pattern[str], mask: str, hint: re.Pattern[str]) -> C
 
 STEPS: Final[dict[str, Callable[[str], list[Edit]]]] = {
     "entities": _entity_edits,
+    "controls": _control_edits,
+    "ignorables": _ignorable_edits,
+    "compatibility": _compatibility_edits,
     "nfc": _nfc_edits,
     "links": _mask_edits(_URL, URL_MASK, re.compile(r"://|[wW]\.")),
     "emails": _mask_edits(_EMAIL, EMAIL_MASK, re.compile(r"\w@\w")),
@@ -75,6 +139,8 @@ STEPS: Final[dict[str, Callable[[str], list[Edit]]]] = {
     "users": _mask_edits(_USER, USER_MASK, re.compile("@")),
 }
 """All cleaning steps by name, in the order in which they run."""
+_DECODING: Final = frozenset(("entities", "controls", "ignorables", "compatibility", "nfc"))
+"""Steps that may make work for each other, and so are repeated."""
 
 
 def clean(text: str, steps: Sequence[str] = tuple(STEPS)) -> Edited:
@@ -83,15 +149,18 @@ def clean(text: str, steps: Sequence[str] = tuple(STEPS)) -> Edited:
     Raises:
         KeyError: a step that `STEPS` does not hold.
     """
-    edited = Edited(text)
-    for name in STEPS:
-        if name not in steps:
-            continue
-        for _ in range(_MAX_UNESCAPES if name == "entities" else 1):
-            after = edited.then(STEPS[name])
-            if after is edited:
-                break
-            edited = after
     if unknown := set(steps) - set(STEPS):
         raise KeyError(*sorted(unknown))
+    chosen = [name for name in STEPS if name in steps]
+    edited = Edited(text)
+    for _ in range(_MAX_ROUNDS):
+        before = edited
+        for name in chosen:
+            if name in _DECODING:
+                edited = edited.then(STEPS[name])
+        if edited is before:
+            break
+    for name in chosen:
+        if name not in _DECODING:
+            edited = edited.then(STEPS[name])
     return edited

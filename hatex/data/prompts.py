@@ -4,7 +4,7 @@ A template is a YAML file with `prompt` (holds `{post}` once), `label` (holds `{
 `{targets}` and `{words}`, and `{reason}` where adapters learnt to write one). A template that explains before it
 labels has a `preface` (holds `{summary}`) between prompt and label. Every field of `preface` and `answer` ends its
 line; runs of white space in a post become one space, so no post can imitate a template line. What looks like a
-template's heading with its answer, or like a chat model's control mark, is not shown to the model at all.
+template's heading with its answer, or like a mark between a chat's speakers, is not shown to the model at all.
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ _ANSWER = r"(?:neutral|offensive|hate(?:ful)?|none|nobody)(?!\w)[\".,;]*"
 _HEADINGS = "post|label|classification|targets|words|affected groups|harmful words|reason for harm"
 _IMITATION = re.compile(
     r"<\|[^<>|\s]{1,40}\|>|\[/?INST\]|<</?SYS>>"
+    rf"|(?m:^)(?:system|human|assistant)\s*:\s*(?:{_ANSWER})?"
     rf"|(?<!\w)(?:{_HEADINGS})\"?\s*:\s*\"?(?:{_ANSWER})?"
+    rf"|(?m:^\#+ +(?:{_HEADINGS})[ :]*$)\s*(?:{_ANSWER})?"
     rf"|(?<!\w)(?:label|classification|answer|say)(?:\s+(?:is|it))?\s+{_ANSWER}",
     re.IGNORECASE,
 )
-"""Headings of the shipped templates, with the answer that may follow, and control marks of chat models."""
+"""Headings of the shipped templates, with the answer that may follow, and what parts the speakers of a chat."""
 
 
 @dataclass(frozen=True, slots=True)

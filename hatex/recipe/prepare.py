@@ -137,8 +137,24 @@ class PrepareSection(Section):
     """`skip` leaves bad rows out and counts them, up to `max_error_share`; `fail` accepts none."""
     max_error_share: float = Field(default=0.01, ge=0, le=1)
     """Problems per row of a source from which the run fails."""
-    cleaning: tuple[Literal["entities", "nfc", "links", "emails", "phones", "users"], ...] = (
+    cleaning: tuple[
+        Literal[
+            "entities",
+            "controls",
+            "ignorables",
+            "compatibility",
+            "nfc",
+            "links",
+            "emails",
+            "phones",
+            "users",
+        ],
+        ...,
+    ] = (
         "entities",
+        "controls",
+        "ignorables",
+        "compatibility",
         "nfc",
         "links",
         "emails",

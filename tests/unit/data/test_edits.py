@@ -13,6 +13,17 @@ from hatex.data.formatting import common_form, vary, vary_mapped
 PIECES = (
     *("The goalkeeper", " ", "&amp;", "&amp;lt;", "&#128514;", "e\u0301", "\u1112\u1161\u11ab", "@Fan_77"),
     *("RT @Fan_77: ", "http://t.co/abc1,", "www.example.org/x?y=1", "me.you@example.org", "+1 202 555 0143"),
+    *(
+        "\u200b",
+        "\u200d",
+        "\ufe0f",
+        "\u202e",
+        "\x00",
+        "&#8203;",
+        "\uff52\uff45\uff46",
+        "\U0001d42b",
+        "\u212a",
+    ),
     *("555-0199", "!!", "\n", "Ünï", "<number>", "<url>", "don't", "offside", "A\u0308", "\U0001f600"),
 )
 posts = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=6)), max_size=12).map("".join)
@@ -87,6 +98,32 @@ def test_nfc_step_equals_unicodedata(text: str) -> None:
 )
 def test_masks(raw: str, expected: str) -> None:
     assert clean(raw).text == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("The r\u200bef\u00ader\u200dee\ufe0f", "The referee"),
+        ("\u202eThe referee\u202c\U000e0041\U000e0042", "The referee"),
+        ("\ufeff\u200bT\u2060he &#8203;ref&amp;shy;eree", "The referee"),
+        ("\uff34\uff48\uff45 \U0001d42b\U0001d422\U0001d41f\U0001d41e\u24de \uff13", "The rifeo 3"),
+        ("The\x00\x08referee", "The referee"),
+        ("\u2764\ufe0f \U0001f469\u200d\U0001f467 goal\u2122 5 m\xb2 \xbd", None),
+        ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", None),
+        ("\u200b\u200b", None),
+        ("\x00 \x00", None),
+    ],
+)
+def test_what_nobody_sees_hides_no_word(raw: str, expected: str | None) -> None:
+    assert clean(raw).text == (raw if expected is None else expected)
+
+
+def test_ignorable_characters_are_those_of_unicode() -> None:
+    import regex  # has the property; comes with transformers
+
+    chars = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    shown = regex.sub(r"\p{Default_Ignorable_Code_Point}", "", "".join(f"a{char}b" for char in chars))
+    assert clean("".join(f"a{char}b" for char in chars), ("ignorables",)).text == shown
 
 
 def test_masks_are_left_alone() -> None:
