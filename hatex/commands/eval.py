@@ -102,7 +102,7 @@ def command(
         regression = None if against is None else Regression(load_run(against), tolerance)
         run = evaluate(
             loaded,
-            build_registry(registry),
+            build_registry(registry, console),
             explanations=explanations,
             against=regression,
             progress=console.progress(),

@@ -149,7 +149,9 @@ def command(
     )
     if source == "-" and sys.stdin.isatty():
         console.hint("reading a post from the terminal; end with Ctrl-D")
-    found = explain(loaded, build_registry(registry), source, request=request, progress=console.progress())
+    found = explain(
+        loaded, build_registry(registry, console), source, request=request, progress=console.progress()
+    )
     if source != "-" and not source.endswith(READABLE) and path_exists(source):
         console.hint("this explains the word itself, not the file or folder of that name")
     failed = _emit(console, found, form, loaded, day)

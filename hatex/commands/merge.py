@@ -94,7 +94,7 @@ def command(
             *(overrides or ()),
         ]
     loaded = _with_options(build_recipe(recipe, overrides), options)
-    outcome = merge(loaded, build_registry(registry), replace=replace, progress=console.progress())
+    outcome = merge(loaded, build_registry(registry, console), replace=replace, progress=console.progress())
     from hatex.render.merge import merge_record, render_merge
 
     if as_json:

@@ -22,7 +22,7 @@ imports it only when it is invoked. Options are parsed, one workflow is called, 
 
         console = build_console(as_json=as_json, quiet=quiet)
         loaded = build_recipe(recipe, overrides)
-        outcome = verb(loaded, build_registry(registry), progress=console.progress())
+        outcome = verb(loaded, build_registry(registry, console), progress=console.progress())
         if as_json:
             console.json(verb_record(outcome))
         else:
@@ -95,8 +95,10 @@ def build_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recip
     return load_recipe(name_or_path, overrides or ())
 
 
-def build_registry(directory: Path | None) -> Registry:
+def build_registry(directory: Path | None, console: Console) -> Registry:
     """The registry at `directory`, or the default one; the starter set is looked up second."""
     from hatex.registry import open_registry
 
+    if directory is not None and not directory.exists():
+        console.note(f"there was no registry at {directory}: it begins with what hatex ships")
     return open_registry(directory)

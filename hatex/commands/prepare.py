@@ -67,7 +67,7 @@ def command(
     console = build_console(as_json=as_json, quiet=quiet)
     outcome = prepare(
         build_recipe(recipe, overrides),
-        registry=build_registry(registry),
+        registry=build_registry(registry, console),
         only=only,
         base_file=base_file,
         encoder_file=encoder_file,

@@ -56,7 +56,8 @@ def list_artefacts(
     """
     from hatex.render.registry import list_record, render_list
 
-    console, store = build_console(as_json=as_json, quiet=quiet), build_registry(registry)
+    console = build_console(as_json=as_json, quiet=quiet)
+    store = build_registry(registry, console)
     found = list(store.scan(_kind(kind)))
     if as_json:
         console.json(list_record(store, found))
@@ -79,7 +80,8 @@ def show(
     from hatex.registry.lineage import trace
     from hatex.render.registry import render_show, show_record
 
-    console, store = build_console(as_json=as_json, quiet=quiet), build_registry(registry)
+    console = build_console(as_json=as_json, quiet=quiet)
+    store = build_registry(registry, console)
     found = store.find_ref(artefact)
     lineage = trace(store, found)
     compute = None
@@ -109,7 +111,8 @@ def licences(
     from hatex.registry.lineage import trace_all
     from hatex.render.registry import licences_record, render_licences
 
-    console, store = build_console(as_json=as_json, quiet=quiet), build_registry(registry)
+    console = build_console(as_json=as_json, quiet=quiet)
+    store = build_registry(registry, console)
     loaded = build_recipe(recipe, overrides)
     declared = {
         f"encoder:{loaded.encoder.name}": loaded.encoder.source.licence,
@@ -140,7 +143,8 @@ def verify(
     from hatex.registry.integrity import verify_artefacts
     from hatex.render.registry import render_verify, verify_record
 
-    console, store = build_console(as_json=as_json, quiet=quiet), build_registry(registry)
+    console = build_console(as_json=as_json, quiet=quiet)
+    store = build_registry(registry, console)
     results = verify_artefacts(store, artefacts or (), progress=console.progress())
     if as_json:
         console.json(verify_record(results))
@@ -188,7 +192,8 @@ def import_artefacts(
     from hatex.registry import Artefact
     from hatex.registry.sources import ImportOptions, import_source
 
-    console, store = build_console(as_json=as_json, quiet=quiet), build_registry(registry)
+    console = build_console(as_json=as_json, quiet=quiet)
+    store = build_registry(registry, console)
     if (source is None) == (recipe is None):
         raise UsageError("name either a SOURCE or a --recipe", hint="see `hatex registry import --help`")
     if recipe is not None:
@@ -230,7 +235,8 @@ def remove(
     [bold]Example[/bold]
       hatex registry remove adapter:smollm2-135m-instruct/mine
     """
-    console, store = build_console(as_json=as_json, quiet=quiet), build_registry(registry)
+    console = build_console(as_json=as_json, quiet=quiet)
+    store = build_registry(registry, console)
     found = store.find_ref(artefact)
     store.remove(found)
     if as_json:
@@ -246,7 +252,8 @@ def gc(registry: RegistryOption = None, as_json: JsonOption = False, quiet: Quie
     [bold]Example[/bold]
       hatex registry gc
     """
-    console, store = build_console(as_json=as_json, quiet=quiet), build_registry(registry)
+    console = build_console(as_json=as_json, quiet=quiet)
+    store = build_registry(registry, console)
     cleared = store.gc()
     if as_json:
         console.json({"cleared": cleared})

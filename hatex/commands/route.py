@@ -102,7 +102,7 @@ def command(
     changes = [*(overrides or ()), *([f"route.batch_tokens={batch_tokens}"] if batch_tokens else [])]
     outcome = route(
         build_recipe(recipe, changes),
-        build_registry(registry),
+        build_registry(registry, console),
         inputs=sources,
         write=console.lines,
         output=output,

@@ -54,7 +54,7 @@ def command(
     try:
         report = train(
             build_recipe(recipe, overrides),
-            build_registry(registry),
+            build_registry(registry, console),
             only=tuple(only or ()),
             resume=resume,
             dry_run=dry_run,

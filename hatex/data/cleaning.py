@@ -73,9 +73,9 @@ def _is_cased(char: str) -> bool:
 
 
 def _control_edits(text: str) -> list[Edit]:
-    if not _CONTROLS.sub("", text).strip():
-        return []
-    return [Edit(*match.span(), " ") for match in _CONTROLS.finditer(text)]
+    edits = [Edit(*match.span(), " ") for match in _CONTROLS.finditer(text)]
+    # A text of nothing else stays: the prompt shows at least something of every post.
+    return edits if edits and _CONTROLS.sub("", text).strip() else []
 
 
 class _PlainForms(dict[str, str]):

@@ -58,25 +58,25 @@ def compute_dtype(requested: str, device: torch.device | None = None) -> torch.d
 
 def resident_bytes(folder: Path, dtype: torch.dtype) -> int:
     """Memory that the weights of a base take once they are dequantised, from the headers of its files."""
-    packed = _packed_shapes(folder)
-    values = sum(rows * columns for rows, columns in packed.values())
+    packed = _packed_states(folder)
+    values = sum(prod(state["shape"]) for state in packed.values())
     return (values + sum(_plain_sizes(folder, packed))) * dtype.itemsize
 
 
-def _packed_shapes(folder: Path) -> dict[str, tuple[int, int]]:
-    """Shape (out, in) of every packed weight."""
+def _packed_states(folder: Path) -> dict[str, dict[str, Any]]:
+    """What is stored about the packing of every packed weight: `shape` (out, in), `dtype`, ..."""
     from safetensors import safe_open
 
     from hatex.model.loading import weight_files
 
-    shapes = {}
+    states = {}
     for file in weight_files(folder):
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 (safe_open is no mapping)
                 if name.endswith(f".{QUANT_STATE}"):
                     state = json.loads(bytes(tensors.get_tensor(name).tolist()))
-                    shapes[name.removesuffix(f".{QUANT_STATE}")] = (state["shape"][0], state["shape"][1])
-    return shapes
+                    states[name.removesuffix(f".{QUANT_STATE}")] = state
+    return states
 
 
 def _plain_sizes(folder: Path, packed: Container[str]) -> Iterator[int]:
@@ -180,20 +180,20 @@ def _seconds(run: Callable[[], object], device: torch.device) -> float:
 def describe_compute(folder: Path, requested: str = "auto", dtype_name: str = "auto") -> dict[str, Any]:
     """How the base in `folder` would be computed with here, and what that rests on; plain values for JSON.
 
-    Measures the crossover between `packed` and `dequantize` on the largest layer.
+    `packed_up_to_rows` is what `mixed` would compute packed, measured on the largest layer; nothing in another dtype
+    than the stored one (see `GatedLM`).
     """
     device = compute_device("auto")
     dtype = compute_dtype(dtype_name, device)
-    packed = _packed_shapes(folder)
+    name = str(dtype).removeprefix("torch.")
+    alike = [tuple(state["shape"]) for state in _packed_states(folder).values() if state["dtype"] == name]
     stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     return {
         "policy": choose_compute(requested, folder, dtype, device),
         "device": str(device),
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": name,
         "resident_bytes": resident_bytes(folder, dtype),
         "packed_bytes": stored,
         "available_bytes": available_bytes(device),
-        "packed_up_to_rows": measured_packed_rows(*max(packed.values(), key=prod), dtype, 64, device)
-        if packed
-        else 0,
+        "packed_up_to_rows": measured_packed_rows(*max(alike, key=prod), dtype, 64, device) if alike else 0,
     }

@@ -103,8 +103,8 @@ def _compute_text(compute: Mapping[str, Any]) -> str:
     rows = compute["packed_up_to_rows"]
     return (
         f"{compute['policy']} in {compute['dtype']}: {format_bytes(compute['resident_bytes'])} resident or "
-        f"{format_bytes(compute['packed_bytes'])} packed, {format_bytes(compute['available_bytes'])} free; packed "
-        + (f"is faster up to {rows} rows" if rows else "is never faster")
+        f"{format_bytes(compute['packed_bytes'])} packed, {format_bytes(compute['available_bytes'])} free; "
+        + (f"up to {rows} rows are faster packed" if rows else "no rows are faster packed")
     )
 
 

@@ -102,6 +102,14 @@ def test_a_half_copied_folder_says_what_to_do_and_a_file_is_no_registry(home, ca
     assert "a registry is a folder" in error["message"]
 
 
+def test_a_registry_that_is_not_there_is_named(tmp_path, capsys):
+    assert main(["registry", "list", "--registry", str(tmp_path / "typo")]) == 0
+    assert f"there was no registry at {tmp_path / 'typo'}" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main(["registry", "list", "--registry", str(tmp_path / "empty")]) == 0
+    assert "there was no registry" not in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("home")
 @pytest.mark.parametrize(
     ("arguments", "code", "kind"),

@@ -265,6 +265,12 @@ def test_what_is_shown_of_a_base_is_what_would_be_done(base: Artefact) -> None:
     assert describe_compute(base.path, "packed")["policy"] == "packed"
 
 
+def test_no_crossover_is_shown_in_a_dtype_that_has_none(base: Artefact) -> None:
+    state = next(iter(policy._packed_states(base.path).values()))
+    other = "float32" if state["dtype"] == "bfloat16" else "bfloat16"
+    assert describe_compute(base.path, dtype_name=other)["packed_up_to_rows"] == 0
+
+
 def test_the_crossover_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     measured_packed_rows.cache_clear()
     # Two timings a number of rows: packed, then unpacked.
