@@ -35,6 +35,7 @@ _IGNORABLE = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
+IGNORABLES: Final = re.compile(rf"[{_IGNORABLE}]+")
 # Those that shape what stands beside them, emoji or a script without capitals; beside a cased letter they only hide it.
 _JOINERS = re.compile("[\u200c\u200d\ufe00-\ufe0f]")
 # Each run with a character that is seen, so that no span of the text can shrink to nothing.

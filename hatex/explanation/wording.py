@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Final
+
+from hatex.data.cleaning import IGNORABLES
 
 MAX_QUOTES: Final = 3
 MAX_QUOTE_CHARACTERS: Final = 60
@@ -48,7 +51,7 @@ def quote(text: str) -> tuple[str, bool]:
     text = text[next((i for i, char in enumerate(text) if char.isprintable() and char != " "), len(text)) :]
     kept = text
     for i, char in enumerate(text):
-        if char != " " and (char.isspace() or not (char.isprintable() or char in "\u200d\u200c")):
+        if char != " " and not char.isprintable() and not _is_unseen(char):
             kept = text[:i]
             break
     is_whole = kept == text
@@ -58,6 +61,11 @@ def quote(text: str) -> tuple[str, bool]:
         kept = kept[: cut if cut > 0 else MAX_QUOTE_CHARACTERS]
     kept = kept.rstrip(" ,.;:!?") or kept.rstrip()
     return (f"“{kept}”" if kept else ""), is_whole
+
+
+def _is_unseen(char: str) -> bool:
+    """Whether a character may stand in a sentence because nobody sees it, nor what it does to those around it."""
+    return bool(IGNORABLES.fullmatch(char)) and unicodedata.bidirectional(char) in {"BN", "NSM"}
 
 
 def quote_one(text: str) -> str:

@@ -134,6 +134,11 @@ def test_quotations_are_verbatim(text: str) -> None:
         assert not [c for c in text[: text.index(inner)] if c.isprintable() and c != " "]
 
 
+def test_quotations_run_through_what_nobody_sees_but_not_through_what_turns_a_line() -> None:
+    assert quote("cl\u00adow\u200bns,") == ("“cl\u00adow\u200bns”", True)
+    assert quote("cl\u202eowns") == ("“cl”", False)
+
+
 def test_small_wordings() -> None:
     assert join_words(["a"]) == "a"
     assert join_words(["a", "b", "c"]) == "a, b and c"
