@@ -1,9 +1,9 @@
 """Cleaning that is stated and reversible: every step is a list of edits, and nothing that a person sees is dropped.
 
 Steps, in order: HTML entities are resolved (also those escaped twice), control characters become spaces, characters
-that nobody sees go, Latin letters and digits in another form (fullwidth, mathematical, circled) become plain ones,
-Unicode becomes NFC; then links, e-mail addresses, phone numbers and user mentions become `<url>`, `<email>`,
-`<phone>` and `@user`.
+that nobody sees go, Latin letters and digits in another form (fullwidth, mathematical, circled) become plain ones, as
+do letters of other scripts that look like them inside a Latin word, and Unicode becomes NFC; then links, e-mail
+addresses, phone numbers and user mentions become `<url>`, `<email>`, `<phone>` and `@user`.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ _SEEN_AND_RUN = re.compile(
 )
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1b\x7f]+")
 _STYLE = re.compile("<(?:wide|font|circle|square)>")
+_WORD = re.compile(r"[^\W\d_]+")
+_LATIN = re.compile("[A-Za-z]")
 _MAX_ROUNDS = 4
 """An entity may hold an entity, or a character that another step looks for."""
 
@@ -100,6 +102,34 @@ def _compatibility_edits(text: str) -> list[Edit]:
     return [Edit(i, i + 1, new) for i, char, new in plain if new != char]
 
 
+class _LookAlikes(dict[str, str]):
+    """The ASCII letter that a letter of another script looks like (Unicode TR 39), else itself; filled on demand."""
+
+    def __missing__(self, char: str) -> str:
+        from confusable_homoglyphs.confusables import is_confusable  # reads its tables at import
+
+        found = is_confusable(char, greedy=True, preferred_aliases=["latin"])
+        options = [each["c"] for each in found[0]["homoglyphs"]] if found else []
+        plain = next((c for c in options if c.isascii() and c.isalpha()), char)
+        # The report holds l, I and 1 to be one, and names the first.
+        self[char] = value = "I" if plain == "l" and char.isupper() else plain
+        return value
+
+
+_LOOK_ALIKES = _LookAlikes()
+
+
+def _confusable_edits(text: str) -> list[Edit]:
+    if text.isascii():
+        return []
+    edits = []
+    for word in _WORD.finditer(text):
+        if not word.group().isascii() and _LATIN.search(word.group()):
+            places = range(*word.span())
+            edits += [Edit(i, i + 1, new) for i in places if (new := _LOOK_ALIKES[text[i]]) != text[i]]
+    return edits
+
+
 def _nfc_edits(text: str) -> list[Edit]:
     if text.isascii() or unicodedata.is_normalized("NFC", text):
         return []
@@ -133,6 +163,7 @@ STEPS: Final[dict[str, Callable[[str], list[Edit]]]] = {
     "controls": _control_edits,
     "ignorables": _ignorable_edits,
     "compatibility": _compatibility_edits,
+    "confusables": _confusable_edits,
     "nfc": _nfc_edits,
     "links": _mask_edits(_URL, URL_MASK, re.compile(r"://|[wW]\.")),
     "emails": _mask_edits(_EMAIL, EMAIL_MASK, re.compile(r"\w@\w")),
@@ -140,7 +171,7 @@ STEPS: Final[dict[str, Callable[[str], list[Edit]]]] = {
     "users": _mask_edits(_USER, USER_MASK, re.compile("@")),
 }
 """All cleaning steps by name, in the order in which they run."""
-_DECODING: Final = frozenset(("entities", "controls", "ignorables", "compatibility", "nfc"))
+_DECODING: Final = frozenset(("entities", "controls", "ignorables", "compatibility", "confusables", "nfc"))
 """Steps that may make work for each other, and so are repeated."""
 
 

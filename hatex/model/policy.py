@@ -59,7 +59,7 @@ def compute_dtype(requested: str, device: torch.device | None = None) -> torch.d
 def resident_bytes(folder: Path, dtype: torch.dtype) -> int:
     """Memory that the weights of a base take once they are dequantised, from the headers of its files."""
     packed = _packed_states(folder)
-    values = sum(prod(state["shape"]) for state in packed.values())
+    values: int = sum(prod(state["shape"]) for state in packed.values())
     return (values + sum(_plain_sizes(folder, packed))) * dtype.itemsize
 
 

@@ -108,6 +108,8 @@ def test_masks(raw: str, expected: str) -> None:
         ("\ufeff\u200bT\u2060he &#8203;ref&amp;shy;eree", "The referee"),
         ("\uff34\uff48\uff45 \U0001d42b\U0001d422\U0001d41f\U0001d41e\u24de \uff13", "The rifeo 3"),
         ("The\x00\x08referee", "The referee"),
+        ("Th\u0435 r\u0435f\u0435r\uff45\u0435, \u0406diot", "The referee, Idiot"),
+        ("\u0441\u043e\u0440\u0435 \u0394t \u03b1-cut na\xefve \u0142ad", None),
         ("\u2764\ufe0f \U0001f469\u200d\U0001f467 goal\u2122 5 m\xb2 \xbd", None),
         ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", None),
         ("\u200b\u200b", None),
