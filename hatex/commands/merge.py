@@ -95,6 +95,9 @@ def command(
         ]
     loaded = _with_options(build_recipe(recipe, overrides), options)
     outcome = merge(loaded, build_registry(registry, console), replace=replace, progress=console.progress())
+    total, least = sum(outcome.weights.values()), min(outcome.weights.values())
+    if least < 0 or not 0.99 < total < 1.01:
+        console.note(f"gate weights sum to 1, none below 0; these sum to {total:g}, the least is {least:g}")
     from hatex.render.merge import merge_record, render_merge
 
     if as_json:

@@ -62,7 +62,8 @@ def command(
             progress=console.progress(),
         )
     except KeyboardInterrupt:
-        console.hint("the same command with --resume goes on from the last checkpoint")
+        if not dry_run:
+            console.hint("the same command with --resume goes on from the last checkpoint")
         raise
     if not report.is_main:
         return  # one of several processes speaks for all

@@ -91,6 +91,15 @@ def test_fixed_weights_make_an_adapter_with_its_lineage(options, registry, capsy
         torch.testing.assert_close(scaling * B.double() @ A.double(), expected, atol=1e-5, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("weights", "is_noted"),
+    [(WEIGHTS, False), (("-w", "one=0.5", "-w", "two=0.2"), True), (("-w", "one=-1"), True)],
+)
+def test_weights_that_no_router_gives_are_noted(options, weights, is_noted, capsys):
+    assert main(["merge", *options, "--name", "mix", *weights, "--json"]) == 0
+    assert ("gate weights sum to 1" in capsys.readouterr().err) == is_noted
+
+
 def test_gates_of_a_file_of_posts_become_the_weights(options, registry, tmp_path, capsys):
     lines = [json.dumps({"text": text}) for text in POSTS]
     (tmp_path / "posts.jsonl").write_text("\n".join(lines) + "\n")
