@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -236,9 +237,15 @@ class _Splitter:
         self._start = self._end
 
 
+_CONTROLS = re.compile("[\x7f-\x9f]")
+
+
 def dump_line(value: Any) -> bytes:
-    """One JSON value as one UTF-8 line; half a surrogate pair is written as an ASCII escape, as it came."""
+    """One JSON value as one UTF-8 line; half a surrogate pair is written as an ASCII escape, as it came, and so are
+    controls, which a terminal would obey.
+    """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
+    text = _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
     try:
         return text.encode() + b"\n"
     except UnicodeEncodeError:

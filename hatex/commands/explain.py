@@ -145,7 +145,8 @@ def command(
         sequences=sequences,
         alone=form in SECOND_OPINIONS,
         compare=compare,
-        mask=mask,
+        # A statement quotes nothing, and its puid is that of the post as it is.
+        mask=mask and form != "dsa",
     )
     if source == "-" and sys.stdin.isatty():
         console.hint("reading a post from the terminal; end with Ctrl-D")
@@ -235,6 +236,10 @@ def _day(decided: str | None, form: Format) -> date | None:
         day = date.fromisoformat(decided)
     except ValueError:
         raise UsageError(f"{decided} is not YYYY-MM-DD", where="--date") from None
+    from hatex.render.explain_dsa import YEARS
+
+    if day.year not in YEARS:
+        raise UsageError(f"{decided} is not from {YEARS.start} to {YEARS.stop - 1}", where="--date")
     if form != "dsa":
         raise UsageError("only statements of reasons are dated", where="--date", hint="add --format dsa")
     return day

@@ -12,6 +12,8 @@ from hatex.data.raw import SourceInfo
 from hatex.data.tally import Tally
 
 CARD_SCHEMA: Final = 1
+CARD_JSON: Final = "card.json"
+"""Its name, beside the examples."""
 LISTED_PROBLEMS: Final = 20
 
 

@@ -12,6 +12,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Final
 
 from hatex.data.edits import Edit, Edited
@@ -43,10 +44,12 @@ _SEEN_AND_RUN = re.compile(
     rf"^[{_IGNORABLE}]+(?P<first>[^{_IGNORABLE}])(?P<behind_first>[{_IGNORABLE}]*)"
     rf"|(?P<seen>[^{_IGNORABLE}])(?P<behind>[{_IGNORABLE}]+)"
 )
-_CONTROLS = re.compile("[\x00-\x08\x0e-\x1b\x7f]+")
+_CONTROLS = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]+")
 _STYLE = re.compile("<(?:wide|font|circle|square)>")
 _WORD = re.compile(r"[^\W\d_]+")
 _LATIN = re.compile("[A-Za-z]")
+MAX_MARKS: Final = 30
+"""On one letter that are brought into order, as in Unicode's stream-safe format: the time grows with the square."""
 _MAX_ROUNDS = 4
 """An entity may hold an entity, or a character that another step looks for."""
 
@@ -131,13 +134,17 @@ def _confusable_edits(text: str) -> list[Edit]:
 
 
 def _nfc_edits(text: str) -> list[Edit]:
-    if text.isascii() or unicodedata.is_normalized("NFC", text):
+    if text.isascii():
+        return []
+    marks = (len(list(run)) for is_mark, run in groupby(map(unicodedata.combining, text), bool) if is_mark)
+    is_piled = max(marks, default=0) > MAX_MARKS
+    if not is_piled and unicodedata.is_normalized("NFC", text):
         return []
     starts = [i for i, char in enumerate(text) if i == 0 or not _joins_predecessor(char)]
     edits = []
     for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
         cluster = text[start:end]
-        if not unicodedata.is_normalized("NFC", cluster):
+        if len(cluster) <= MAX_MARKS and not unicodedata.is_normalized("NFC", cluster):
             edits.append(Edit(start, end, unicodedata.normalize("NFC", cluster)))
     return edits
 

@@ -10,7 +10,7 @@ template's heading with its answer, or like a mark between a chat's speakers, is
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +37,7 @@ _IMITATION = re.compile(
     rf"|(?m:^)(?:system|human|assistant)\s*:\s*(?:{_ANSWER})?"
     rf"|(?<!\w)(?:{_HEADINGS})\"?\s*:\s*\"?(?:{_ANSWER})?"
     rf"|(?m:^\#+ +(?:{_HEADINGS})[ :]*$)\s*(?:{_ANSWER})?"
-    rf"|(?<!\w)(?:label|classification|answer|say)(?:\s+(?:is|it))?\s+{_ANSWER}",
+    rf"|(?<!\w)(?:label|classification|answer|say)(?:\s+(?:is|it))?\s+neutral(?!\w)[\".,;]*",
     re.IGNORECASE,
 )
 """Headings of the shipped templates, with the answer that may follow, and what parts the speakers of a chat."""
@@ -77,10 +77,19 @@ class PostView:
         """The first `count` words."""
         return PostView(self.words[:count], self.spans[:count])
 
+    def without(self, gone: Container[int]) -> PostView:
+        """The words that are left without those of these indices."""
+        left = [i for i in range(len(self.words)) if i not in gone]
+        return PostView(tuple(self.words[i] for i in left), tuple(self.spans[i] for i in left))
+
     def words_within(self, start: int, end: int) -> range:
         """Indices of the words that overlap characters `start:end` of the text as given."""
         hit = [i for i, (s, e) in enumerate(self.spans) if s < end and start < e]
         return range(hit[0], hit[-1] + 1) if hit else range(0)
+
+
+Post = str | PostView
+"""A post as given, or what is left of one that was read already: it is shown as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +133,11 @@ class Prompt:
         """What stands at the label position, one string a label of `types.LABELS`."""
         return tuple(self.label.format(label=label) for label in LABELS)
 
-    def render(self, text: str) -> str:
+    def render(self, post: Post) -> str:
         """The prompt of a post, up to the label position."""
         before, after = self._parts
-        return f"{before}{PostView.of(text).text}{after}"
+        view = PostView.of(post) if isinstance(post, str) else post
+        return f"{before}{view.text}{after}"
 
     def render_preface(self, summary: str) -> str:
         """What is written between prompt and label by a template that explains first; otherwise empty."""
@@ -142,15 +152,15 @@ class Prompt:
         )
 
     def encode(
-        self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int
+        self, tokenizer: PreTrainedTokenizerBase, posts: Sequence[Post], max_tokens: int
     ) -> list[PromptTokens]:
         """Token ids of every prompt, at most `max_tokens` each; posts that do not fit lose their end.
 
         The whole prompt is tokenised as one string, as a user of plain transformers would do.
         """
-        if not texts:
+        if not posts:
             return []
-        rendered = [self.render(text) for text in texts]
+        rendered = [self.render(post) for post in posts]
         encoded = tokenizer(rendered)["input_ids"]
         return [
             PromptTokens(tuple(ids), False, self._post(text).count(" ") + 1)

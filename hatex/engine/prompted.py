@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hatex.data.prompts import Prompt, PromptTokens
+from hatex.data.prompts import Post, Prompt, PromptTokens
 from hatex.errors import UsageError
 from hatex.routing.calibration import Calibration
 from hatex.types import LABELS, NO_PROGRESS, BlendSpace, Progress
@@ -61,13 +61,13 @@ class PromptedModel:
         return self if self.reader is not None else replace(self, reader=self._reader(space))
 
     def encode(
-        self, texts: Sequence[str], gates: NDArray[np.floating[Any]], options: ExplainOptions
+        self, posts: Sequence[Post], gates: NDArray[np.floating[Any]], options: ExplainOptions
     ) -> list[PromptTokens]:
         """Tokens up to the label position; a template that explains first has its explanation written now."""
-        encoded = self.prompt.encode(self.tokenizer, texts, self.max_tokens)
+        encoded = self.prompt.encode(self.tokenizer, posts, self.max_tokens)
         if not self.prompt.preface:
             return encoded
-        prefaces = self.explainer.write_prefaces(texts, np.asarray(gates, np.float32), options)
+        prefaces = self.explainer.write_prefaces(posts, np.asarray(gates, np.float32), options)
         tails = self.tokenizer(prefaces, add_special_tokens=False)["input_ids"]
         return [
             replace(prompt, ids=(*prompt.ids, *tail)) for prompt, tail in zip(encoded, tails, strict=True)
@@ -136,7 +136,7 @@ class PromptedModel:
     def score_variants(
         self,
         texts: Sequence[str],
-        variants: Sequence[str],
+        variants: Sequence[Post],
         owners: Sequence[int],
         gates: NDArray[np.floating[Any]],
         options: ExplainOptions,
@@ -206,13 +206,15 @@ class PromptedModel:
 
     def generate(
         self,
-        texts: Sequence[str],
+        posts: Sequence[Post],
         suffixes: Sequence[str],
         gates: NDArray[np.floating[Any]],
         constraint: TokenConstraint,
         options: ExplainOptions,
+        draws: Sequence[int],
     ) -> None:
-        """Decode behind each post's prompt and suffix under `constraint`, row i of `texts` being row id i.
+        """Decode behind each post's prompt and suffix under `constraint`, row i of `posts` being row id i; `draws[i]`
+        tells the samples of one post apart.
 
         The space `probability` mixes answers, not tokens: there, `delta` writes.
         """
@@ -220,7 +222,7 @@ class PromptedModel:
 
         from hatex.model.generation import generate
 
-        prompts = self.prompt.encode(self.tokenizer, texts, self.max_tokens)
+        prompts = self.prompt.encode(self.tokenizer, posts, self.max_tokens)
         tails = [self.tokenizer(s, add_special_tokens=False)["input_ids"] if s else [] for s in suffixes]
         generate(
             self._reader(options.space),
@@ -228,6 +230,7 @@ class PromptedModel:
             tails,
             torch.from_numpy(np.asarray(gates)).float(),
             constraint,
+            draws,
             max_new_tokens=options.max_new_tokens,
             sampling=options.sampling,
         )

@@ -25,9 +25,8 @@ class Deletion:
     words: tuple[range, ...]
     spans: tuple[tuple[int, int], ...]
 
-    def apply(self, view: PostView) -> str:
-        gone = {i for words in self.words for i in words}
-        return " ".join(word for i, word in enumerate(view.words) if i not in gone)
+    def apply(self, view: PostView) -> PostView:
+        return view.without({i for words in self.words for i in words})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ def find_evidence(
         return _by_gradient(engine, texts, views, gates, probabilities, options)
     singles = [single_deletions(view, options.max_variants) for view in views]
     together = [_all_marked(view, words) for view, words in zip(views, harmful, strict=True)]
-    variants: list[str] = []
+    variants: list[PostView] = []
     owners: list[int] = []
     for post, view in enumerate(views):
         for deletion in (*singles[post], *together[post]):

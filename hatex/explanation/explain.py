@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hatex.data.prompts import PostView
+from hatex.data.prompts import Post, PostView
 from hatex.explanation.answer import AnswerForm, parse_answer
 from hatex.explanation.compose import NEUTRAL, compose
 from hatex.explanation.evidence import Finding, find_evidence, weigh_words
@@ -67,30 +67,31 @@ class Explainer:
 
     def write_prefaces(
         self,
-        texts: Sequence[str],
+        posts: Sequence[Post],
         gates: NDArray[np.float32],
         options: ExplainOptions = DEFAULT_OPTIONS,
     ) -> list[str]:
         """What stands between each post's prompt and its label: empty, or the explanation that is written
         first, always by its likeliest tokens.
         """
-        return [preface for preface, _ in self._write_prefaces(texts, gates, options)]
+        return [preface for preface, _ in self._write_prefaces(posts, gates, options)]
 
     def _write_prefaces(
-        self, texts: Sequence[str], gates: NDArray[np.float32], options: ExplainOptions
+        self, posts: Sequence[Post], gates: NDArray[np.float32], options: ExplainOptions
     ) -> list[tuple[str, bool]]:
         """Prefaces, and whether each came to its end within the token budget."""
         preface = self.engine.prompt.preface
         if not preface:
-            return [("", True)] * len(texts)
+            return [("", True)] * len(posts)
         lead, form = AnswerForm.parse(preface).opened()
         grammar = AnswerGrammar(self.grammar_tokenizer, form, self.engine.groups)
-        for _ in texts:
+        for _ in posts:
             grammar.add_row(())
-        self._generate(texts, [lead] * len(texts), gates, grammar, replace(options, sampling=GREEDY))
+        greedy = replace(options, sampling=GREEDY)
+        self.engine.generate(posts, [lead] * len(posts), gates, grammar, greedy, [0] * len(posts))
         return [
             (lead + _completed(form, grammar.answer(i)), grammar.rows[i].is_finished)
-            for i in range(len(texts))
+            for i in range(len(posts))
         ]
 
     def _decode(
@@ -122,14 +123,16 @@ class Explainer:
             grammar.add_row(views[post].words)
         label_texts = self.engine.prompt.label_texts
         suffixes = [prefaces[post][0] + label_texts[labels[post]] + lead for post in posts]
-        self._generate([texts[post] for post in posts], suffixes, gates[posts], grammar, options)
+        draws = [row % sequences for row in range(len(posts))]
+        asked = [texts[post] for post in posts]
+        self.engine.generate(asked, suffixes, gates[posts], grammar, options, draws)
         for row, post in enumerate(posts):
             fields = read_fields(grammar, row, texts[post], views[post], float(harm[post]))
             is_complete = fields.is_complete and written[post].is_complete
             if is_neutral[post]:
                 fields = replace(written[post], groups=fields.groups)
             summary = fields.summary or written[post].summary
-            drawn[post][row % sequences] = replace(fields, summary=summary, is_complete=is_complete)
+            drawn[post][draws[row]] = replace(fields, summary=summary, is_complete=is_complete)
         return drawn
 
     def _read_preface(self, preface: str, is_complete: bool) -> Fields:
@@ -137,16 +140,6 @@ class Explainer:
             return Fields()
         texts = parse_answer(AnswerForm.parse(self.engine.prompt.preface), preface, (), ()).texts
         return Fields(summary=texts.get("summary"), reason=texts.get("reason"), is_complete=is_complete)
-
-    def _generate(
-        self,
-        texts: Sequence[str],
-        suffixes: Sequence[str],
-        gates: NDArray[np.float32],
-        grammar: AnswerGrammar,
-        options: ExplainOptions,
-    ) -> None:
-        self.engine.generate(texts, suffixes, gates, grammar, options)
 
 
 def explain_posts(

@@ -112,7 +112,8 @@ def build_grammar_tokenizer(tokenizer: PreTrainedTokenizerBase, vocabulary: int 
 class Step:
     """One decoding step of one row: where in the answer it stood, what was allowed, and how likely each was.
 
-    `probabilities` are the model's over the allowed tokens alone (they sum to 1), before any temperature.
+    `probabilities` are the model's over the allowed tokens alone (they sum to 1), before any temperature. Both are
+    empty in free text.
     """
 
     offset: int
@@ -174,6 +175,9 @@ class AnswerGrammar:
             masked[place, index] = logits
             probabilities = torch.softmax(logits.float(), dim=0).numpy()
             row = self.rows[row_id]
+            if len(allowed) > step_logits.shape[-1] // 2:
+                # Free text: nobody asks what else could have been said, and a step would take a vocabulary.
+                allowed, probabilities = allowed[:0], probabilities[:0]
             row.steps.append(Step(len(row.answer), allowed.astype(np.int32), probabilities))
         return masked
 

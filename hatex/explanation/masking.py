@@ -1,67 +1,97 @@
 """`--mask`: the words that the model marked are hidden but for their first letters, wherever they are
 printed.
 
-No word list is involved. Masks keep the number of code points, so every offset stays true.
+No word list is involved. Masks keep the number of code points, so every offset stays true. What stands at an offset
+is hidden by it, however it is written; the same words elsewhere are found in the text as the model reads it.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from hatex.data.cleaning import MASKS, clean
+from hatex.data.prompts import PostView
 from hatex.explanation.compose import compose
 from hatex.explanation.report import PostReport
-from hatex.explanation.wording import quote
 from hatex.types import LABELS, Explanation, HarmfulWord
 
 MASK = "*"
+_PUNCTUATION = frozenset(("Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "Sk", "Zs", "Cc", "Cf"))
+"""Categories of what may stand around a word and need not be hidden with it."""
 
 
 def mask_report(report: PostReport) -> PostReport:
     """The same report with every marked word masked in the post and in all that quotes it."""
     explanations = (report.explanation, *report.samples)
-    hide = build_mask(word for each in explanations for word in each.harmful_words)
-    verdict = replace(report.verdict, explanation=_mask_explanation(report, report.explanation, hide))
-    samples = tuple(_mask_explanation(report, sample, hide) for sample in report.samples)
-    return replace(report, text=hide(report.text), verdict=verdict, samples=samples)
+    words = [word for each in explanations for word in each.harmful_words]
+    hide = build_mask(words)
+    text = hide(_hide_spans(report.text, _word_spans(report.text, words)))
+    verdict = replace(report.verdict, explanation=_mask_explanation(report, report.explanation, text, hide))
+    samples = tuple(_mask_explanation(report, sample, text, hide) for sample in report.samples)
+    return replace(report, text=text, verdict=verdict, samples=samples)
 
 
 def build_mask(words: Iterable[HarmfulWord]) -> Callable[[str], str]:
-    """A function that masks every occurrence of the marked words, in any letter case."""
-    cores: set[str] = set()
-    for word in words:
-        for part in word.text.split():
-            # A quotation may stop inside an overlong or unprintable word: its beginning has to be hidden too.
-            for piece in (part, quote(part)[0].strip("“”")):
-                core = _strip(piece)
-                if len(core) > 1:
-                    cores.add(core)
+    """A function that masks every occurrence of the marked words, in any letter case and any disguise that the model
+    sees through.
+    """
+    read = {part for word in words for part in PostView.of(word.text).words} - set(MASKS)
+    cores = {
+        core for core in (_core(part)[2] for part in read) if len(core) > 1 and any(map(str.isalnum, core))
+    }
     if not cores:
         return lambda text: text
     options = "|".join(re.escape(core) for core in sorted(cores, key=lambda c: (-len(c), c)))
     pattern = re.compile(rf"(?<![^\W_])(?:{options})(?![^\W_])", re.IGNORECASE)
-    return lambda text: pattern.sub(lambda match: _hide(match.group()), text)
+
+    def hide(text: str) -> str:
+        cleaned = clean(text)
+        found = [cleaned.original_span(*match.span()) for match in pattern.finditer(cleaned.text)]
+        return _hide_spans(text, found)
+
+    return hide
 
 
-def _hide(word: str) -> str:
-    return word[0] + "".join(char if char.isspace() else MASK for char in word[1:])
+def _word_spans(text: str, words: Iterable[HarmfulWord]) -> list[tuple[int, int]]:
+    """Where the marked words stand in the post, without the punctuation around them."""
+    view = PostView.of(text)
+    marked = {i for word in words for i in view.words_within(word.start, word.end)}
+    spans = []
+    for i in sorted(marked):
+        start, end = view.spans[i]
+        before, behind, _ = _core(text[start:end])
+        spans.append((start + before, end - behind))
+    return spans
 
 
-def _strip(word: str) -> str:
-    """A word without the punctuation around it."""
-    inner = [i for i, char in enumerate(word) if char.isalnum()]
-    return word[inner[0] : inner[-1] + 1] if inner else word
+def _hide_spans(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    shown = list(text)
+    for start, end in spans:
+        shown[start + 1 : end] = [c if c.isspace() else MASK for c in text[start + 1 : end]]
+    return "".join(shown)
+
+
+def _core(word: str) -> tuple[int, int, str]:
+    """A word without the punctuation around it: characters before, characters behind, and what is between; all of it
+    where that would leave nothing to hide.
+    """
+    kept = [i for i, char in enumerate(word) if unicodedata.category(char) not in _PUNCTUATION]
+    if len(kept) < 2:
+        return 0, 0, word
+    return kept[0], len(word) - kept[-1] - 1, word[kept[0] : kept[-1] + 1]
 
 
 def _mask_explanation(
-    report: PostReport, explanation: Explanation, hide: Callable[[str], str]
+    report: PostReport, explanation: Explanation, text: str, hide: Callable[[str], str]
 ) -> Explanation:
     """Composed sentences are composed again from masked quotations: cut out of the prose, a quotation of a post that
     quotes could not be told from its end.
     """
-    words = tuple(replace(word, text=hide(word.text)) for word in explanation.harmful_words)
-    evidence = tuple(replace(item, text=hide(item.text)) for item in explanation.evidence)
+    words = tuple(replace(word, text=text[word.start : word.end]) for word in explanation.harmful_words)
+    evidence = tuple(replace(item, text=text[item.start : item.end]) for item in explanation.evidence)
     if explanation.style == "generated":
         summary, reason = hide(explanation.summary), hide(explanation.reason)
     else:

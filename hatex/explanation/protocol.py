@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from hatex.data.prompts import Prompt
+from hatex.data.prompts import Post, Prompt
 from hatex.types import BlendSpace, EvidenceMethod, Sampling
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class ExplainEngine(Protocol):
     def score_variants(
         self,
         texts: Sequence[str],
-        variants: Sequence[str],
+        variants: Sequence[Post],
         owners: Sequence[int],
         gates: NDArray[np.float32],
         options: ExplainOptions,
@@ -71,14 +71,15 @@ class ExplainEngine(Protocol):
 
     def generate(
         self,
-        texts: Sequence[str],
+        posts: Sequence[Post],
         suffixes: Sequence[str],
         gates: NDArray[np.float32],
         constraint: TokenConstraint,
         options: ExplainOptions,
+        draws: Sequence[int],
     ) -> None:
-        """Decode behind `prompt of texts[i] + suffixes[i]`, row id i, until the constraint says finished, or the
-        options' budget is spent.
+        """Decode behind `prompt of posts[i] + suffixes[i]`, row id i, until the constraint says finished, or the
+        options' budget is spent. `draws[i]` is which sample of its post row i is.
 
         The prompt is cut to the context as for scoring, the suffix never. What was decoded is the
         constraint's to keep.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Protocol
@@ -35,6 +36,7 @@ def generate(
     suffixes: Sequence[Sequence[int]],
     gates: Tensor,
     constraint: TokenConstraint,
+    draws: Sequence[int],
     *,
     max_new_tokens: int,
     sampling: Sampling,
@@ -42,8 +44,13 @@ def generate(
     """Decode behind every prompt and its suffix until the constraint says it is complete, or `max_new_tokens` are out.
 
     Rows that go on together have prompts of one batch of the reader's, and suffixes of one length. Every row draws from
-    a generator of its own (seed and row id), so a sample does not depend on what it is batched with.
+    a generator of its own (the seed, its tokens, and which of its prompt's `draws` it is), so a sample does not depend
+    on what it is batched with.
     """
+    seeds = [
+        _row_seed(sampling.seed, (*prompt, *suffix), draw)
+        for prompt, suffix, draw in zip(prompts, suffixes, draws, strict=True)
+    ]
     for members, cache in reader.read(prompts, gates):
         members.sort(key=lambda member: len(suffixes[member[0]]))
         for length, group in groupby(members, key=lambda member: len(suffixes[member[0]])):
@@ -51,18 +58,25 @@ def generate(
             going = cache.select(rows, max(length, HEADROOM))
             if length:
                 going.extend(torch.tensor([list(suffixes[i]) for i in indices]))
-            _decode(reader.lm, going, list(indices), constraint, max_new_tokens, sampling)
+            generators = {i: torch.Generator().manual_seed(seeds[i]) for i in indices}
+            _decode(reader.lm, going, generators, constraint, max_new_tokens, sampling)
+
+
+def _row_seed(seed: int, ids: Sequence[int], draw: int) -> int:
+    """63 bits, which every torch generator takes."""
+    digest = hashlib.blake2b(f"{seed} {draw} {ids}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
 
 
 def _decode(
     lm: GatedLM,
     cache: PromptCache,
-    rows: list[int],
+    generators: dict[int, torch.Generator],
     constraint: TokenConstraint,
     max_new_tokens: int,
     sampling: Sampling,
 ) -> None:
-    generators = {row: torch.Generator().manual_seed(sampling.seed * 1_000_003 + row) for row in rows}
+    rows = list(generators)
     for _ in range(max_new_tokens):
         logits = constraint.mask(lm.logits(cache.hidden).cpu(), rows)
         tokens = [choose(logits[i], sampling, generators[row]) for i, row in enumerate(rows)]

@@ -43,7 +43,13 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors (made contiguous, on the CPU) as safetensors, in sorted order: same tensors, same
     bytes.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     plain = {key: tensors[key].detach().cpu().contiguous() for key in sorted(tensors)}
-    save_file(plain, path, metadata={"format": "pt"})
+    try:
+        save_file(plain, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise ModelError(
+            f"could not write weights ({error})", where=str(path), hint="see whether the disk is full"
+        ) from error

@@ -24,7 +24,8 @@ from hatex.render.explain_parts import named_groups
 
 MAX_FACTS: Final = 5000
 MAX_PUID: Final = 500
-FIRST_YEAR: Final = 2000
+YEARS: Final = range(2000, 2100)
+"""That the database takes."""
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -108,9 +109,9 @@ def describe_facts(report: PostReport) -> str:
 
 def date_trouble(report: PostReport) -> str | None:
     """Why the post's own date cannot stand in a statement; None if it can, or if there is none."""
-    if report.date is None or (_post_date(report.date) or date.min).year >= FIRST_YEAR:
+    if report.date is None or (_post_date(report.date) or date.min).year in YEARS:
         return None
-    return f"`date` is not YYYY-MM-DD, from {FIRST_YEAR} on"
+    return f"`date` is not YYYY-MM-DD, from {YEARS.start} to {YEARS.stop - 1}"
 
 
 def _post_date(text: str) -> date | None:

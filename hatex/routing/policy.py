@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from hatex.data.cleaning import clean
+from hatex.data.cleaning import IGNORABLES, clean
 from hatex.data.languages import rank_languages
 from hatex.types import Decision, Label, Policy
 
@@ -39,7 +39,7 @@ def decide(
 
 def unread(text: str, languages: tuple[str, ...]) -> str | None:
     """Why nobody should trust an answer to this post: `not readable`, or `language: CODE`; None if they may."""
-    text = clean(text).text
+    text = IGNORABLES.sub("", clean(text).text)
     ranked = rank_languages(text)
     if not ranked:
         return "not readable"

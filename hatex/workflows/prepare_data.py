@@ -14,7 +14,7 @@ from typing import Any
 
 from hatex.data.annotation import AnnotateSettings, annotate
 from hatex.data.assemble import assemble
-from hatex.data.card import CARD_SCHEMA, card_json, card_markdown, source_record
+from hatex.data.card import CARD_JSON, CARD_SCHEMA, card_json, card_markdown, source_record
 from hatex.data.condense import Options, condense_all
 from hatex.data.corpus import Corpus, Division, Rules, divide
 from hatex.data.examples import FILE_NAME
@@ -40,7 +40,6 @@ __all__ = [
 ]
 
 ANSWERS = "annotations.jsonl"
-CARD_JSON = "card.json"
 CARD_MARKDOWN = "card.md"
 _LISTED = 20
 
@@ -208,6 +207,7 @@ def _card(
     return {
         "schema": CARD_SCHEMA,
         "hatex": version("hatex"),
+        "key": plan.key,
         "seed": section.seed,
         "examples": {"file": FILE_NAME, "rows": rows, "sha256": file_sha256(examples)},
         "splits": list(SPLITS[:3])

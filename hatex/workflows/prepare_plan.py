@@ -63,6 +63,16 @@ class PreparePlan:
             record["annotate"] = {"url": asked.url, "model": asked.model, "max_requests": asked.max_requests}
         return record
 
+    @property
+    def key(self) -> str:
+        """Digest of what decides the examples: the section and the hashes of its files, wherever they stand."""
+        section = self.section.model_dump(mode="json", exclude={"output", "num_proc", "sources"})
+        sources = [
+            (each.section.model_dump(mode="json", exclude={"path"}), each.files) for each in self.sources
+        ]
+        record = json.dumps([section, sources], sort_keys=True)
+        return hashlib.sha256(record.encode()).hexdigest()
+
 
 def plan_data(section: PrepareSection) -> PreparePlan:
     """Find every file, check pinned hashes, and see what an interrupted run has left.

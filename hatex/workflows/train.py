@@ -196,6 +196,8 @@ def _check_resumable(plan: Plan, ground: _Ground, jobs: Sequence[Job]) -> None:
     for job in jobs:
         if pending & set(_parents(job)):
             pending.add(job.name)
+            if not plan.replace and (found := plan.existing("adapter", job.name)):
+                raise _taken(job, found)
             continue
         keyed = with_parents(job, [_find(plan, ground, name) for name in _parents(job)])
         if _finished(plan, keyed) is None:
@@ -229,12 +231,16 @@ def _finished(plan: Plan, job: Job) -> Artefact | None:
     if plan.replace:
         return found if is_same and plan.resume else None
     if not is_same:
-        raise RegistryError(
-            f"adapter {job.name} exists already, from another recipe, base or data",
-            where=str(found.path),
-            hint="name it otherwise, or use --replace",
-        )
+        raise _taken(job, found)
     return found
+
+
+def _taken(job: Job, found: Artefact) -> RegistryError:
+    return RegistryError(
+        f"adapter {job.name} exists already, from another recipe, base or data",
+        where=str(found.path),
+        hint="name it otherwise, or use --replace",
+    )
 
 
 def _report_again(plan: Plan, job: Job, found: Artefact) -> AdapterReport:

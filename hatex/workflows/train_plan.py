@@ -10,11 +10,13 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+from hatex.data.card import CARD_JSON
 from hatex.data.examples import FILE_NAME, read_examples
 from hatex.data.groups import GROUPS
 from hatex.data.prompts import Prompt, load_prompt
-from hatex.errors import RegistryError, TrainingError
+from hatex.errors import DataError, RegistryError, TrainingError
 from hatex.model.policy import compute_device
+from hatex.recipe.prepare import PrepareSection
 from hatex.recipe.schema import Recipe
 from hatex.recipe.train import TrainSection
 from hatex.registry import Artefact, Registry
@@ -104,6 +106,12 @@ def make_plan(
 
         assert train.router is not None
         check_platforms(examples, train.router)
+        if unknown := sorted({*train.router.adapters} - {*recipe.adapters}):
+            raise TrainingError(
+                f"the router weighs {', '.join(unknown)}, which the recipe does not list",
+                where="train.router.adapters",
+                hint="add it to `adapters`",
+            )
         for name in recipe.adapters:
             if name not in plan.adapters:
                 registry.find("adapter", name, base=recipe.base.name)
@@ -126,15 +134,36 @@ def check_machine(plan: Plan) -> None:
 
 
 def prepare_missing(recipe: Recipe, registry: Registry, progress: Progress) -> None:
-    """Prepare `train.data` where it is not there yet and is what the recipe's own `prepare` section writes."""
-    train = recipe.require("train")
-    if (Path(train.data) / FILE_NAME).is_file() or recipe.prepare is None:
-        return
-    if Path(recipe.prepare.output) == Path(train.data):
-        from hatex.workflows.prepare import prepare
+    """Prepare `train.data` where it is not there yet and is what the recipe's own `prepare` section writes.
 
-        progress.say(f"{train.data} is not there yet: preparing it")
-        prepare(recipe, registry=registry, only="data", progress=progress)
+    Raises DataError where it is there, but from other files or settings than the recipe's.
+    """
+    train = recipe.require("train")
+    if recipe.prepare is None or Path(recipe.prepare.output) != Path(train.data):
+        return
+    if (Path(train.data) / FILE_NAME).is_file():
+        _check_prepared(recipe.prepare, Path(train.data) / CARD_JSON)
+        return
+    from hatex.workflows.prepare import prepare
+
+    progress.say(f"{train.data} is not there yet: preparing it")
+    prepare(recipe, registry=registry, only="data", progress=progress)
+
+
+def _check_prepared(section: PrepareSection, card: Path) -> None:
+    from hatex.workflows.prepare_plan import plan_data
+
+    known = json.loads(card.read_text("utf-8")).get("key") if card.is_file() else None
+    try:
+        key = plan_data(section).key
+    except DataError:
+        return  # The raw files need not be here any more.
+    if known is not None and key != known:
+        raise DataError(
+            "prepared from other files or settings than those of the recipe",
+            where=str(card.parent),
+            hint="run `hatex prepare` with this recipe, or name another folder in prepare.output and train.data",
+        )
 
 
 def _names(train: TrainSection, only: Sequence[str]) -> list[str]:

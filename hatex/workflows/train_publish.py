@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hatex.data.card import CARD_JSON
 from hatex.registry import Artefact
 from hatex.types import Example
 from hatex.workflows.train_plan import Plan, report_rows
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from hatex.model.gatedlm import GatedLM
     from hatex.registry.adapters import LoraAdapter
     from hatex.training.job import Job, Trained
-
-CARD = "card.json"
 
 
 def publish_adapter(
@@ -43,7 +42,7 @@ def publish_adapter(
     from hatex.training.records import CardFacts, model_card
 
     base, report = parents[0], report_of(job, trained)
-    card = Path(plan.train.data) / CARD
+    card = Path(plan.train.data) / CARD_JSON
     ids = {row.example_id for row in job.rows}
     votes = _votes_per_post(plan.examples_of(job.name), ids)
     fields: dict[str, Any] = {

@@ -109,7 +109,7 @@ def generate(source: Path, base: Path) -> None:
     lm, gates = _load(base)
     prompts = [list(range(5, 21)), list(range(9, 20))]
     reader = PromptReader(lm, 2048)
-    decode(reader, prompts, [[], []], gates, Anything(), max_new_tokens=4, sampling=Sampling())
+    decode(reader, prompts, [[], []], gates, Anything(), [0, 0], max_new_tokens=4, sampling=Sampling())
 
 
 STAGES = {"quantise": quantise, "score": score, "generate": generate}

@@ -55,6 +55,7 @@ def recipes(tiny, tmp_path: Path, monkeypatch) -> Path:
         "train": {
             "data": str(tmp_path / "build"),
             "threads": 1,
+            "priors": None,
             "router": {"adapters": ["one", "two", "mine"], "posts_per_platform": 40, "epochs": 3},
             "compare_with": str(tiny.recipe),
         },
@@ -87,3 +88,9 @@ def test_a_csv_becomes_an_adapter_a_router_and_a_comparison(tiny, recipes, tmp_p
     options = ["--recipe", str(recipes), "--registry", str(home)]
     assert main(["explain", "You silly clowns", *options, "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)["gates"]) == {"one", "two", "mine", "full"}
+
+    write_csv(tmp_path / "mine.csv", "{} over and over")
+    assert main(["train", str(recipes), "--registry", str(home), "--replace", "--json", "--quiet"]) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert "prepared from other files" in error["message"]
+    assert "hatex prepare" in error["hint"]

@@ -221,6 +221,7 @@ def test_statements_are_for_posts_that_are_not_allowed(run: Any) -> None:
     [
         (("--format", "dsa"), "add --date YYYY-MM-DD"),
         (("--date", "1.3.2026"), "is not YYYY-MM-DD"),
+        (("--format", "dsa", "--date", "2100-01-01"), "is not from 2000 to 2099"),
         (("--date", "2026-03-01"), "hint: add --format dsa"),
         (
             ("--format", "dsa", "--date", "2026-03-01", "--compare"),
@@ -299,6 +300,30 @@ def test_samples_are_drawn_by_seed_and_temperature(run: Any) -> None:
     assert len(set(first)) > 1
     assert drawn(*hot, "--seed", "5") == first
     assert drawn(*hot, "--seed", "6") != first
+
+
+def test_a_sample_does_not_depend_on_the_posts_before_it(run: Any, tmp_path: Path) -> None:
+    hot = ("--json", "--evidence", "none", "--temperature", "2", "--num-return-sequences", "2", "--seed", "5")
+    (tmp_path / "posts.jsonl").write_text(
+        "".join(json.dumps({"text": text}) + "\n" for text in (f"{MARKED} again", MARKED))
+    )
+    code, out, _ = run(str(tmp_path / "posts.jsonl"), *hot)
+    assert code == 0
+    among = json.loads(out.splitlines()[1])
+    alone = json.loads(run(MARKED, *hot)[1])
+    # Probabilities differ in their last digits with the size of the batch; what was drawn does not.
+    drawn = [
+        [
+            (
+                [word["text"] for word in each["harmful_words"]],
+                [group["name"] for group in each["affected_groups"]],
+            )
+            for each in (record["explanation"], *record["samples"])
+        ]
+        for record in (among, alone)
+    ]
+    assert drawn[0] == drawn[1]
+    assert drawn[0][0] != drawn[0][1]
 
 
 def test_a_small_token_budget_cuts_the_answer(run: Any) -> None:
@@ -423,6 +448,7 @@ def test_a_wrong_date_is_a_bad_line_of_statements(run: Any, tmp_path: Path) -> N
     lines = [
         '{"text": "clowns", "date": "yesterday"}',
         '{"text": "clowns", "date": "1999-05-05"}',
+        '{"text": "clowns", "date": "2999-05-05"}',
         '{"text": "clowns", "date": "2026-02-03"}',
         '{"text": "clowns"}',
         '{"text": "clowns", "date": 1770076800}',
@@ -434,11 +460,18 @@ def test_a_wrong_date_is_a_bad_line_of_statements(run: Any, tmp_path: Path) -> N
     )
     records = [json.loads(line) for line in out.splitlines()]
     assert code == 4
-    assert [record.get("error", {}).get("kind") for record in records] == ["date", "date", None, None, "date"]
-    assert [record["content_date"] for record in records[2:4]] == ["2026-02-03", "2026-03-01"]
-    assert [record["application_date"] for record in records[2:4]] == ["2026-03-01"] * 2
+    assert [record.get("error", {}).get("kind") for record in records] == [
+        "date",
+        "date",
+        "date",
+        None,
+        None,
+        "date",
+    ]
+    assert [record["content_date"] for record in records[3:5]] == ["2026-02-03", "2026-03-01"]
+    assert [record["application_date"] for record in records[3:5]] == ["2026-03-01"] * 2
     assert "whose content_date is the day of the decision: 1\n" in err
-    assert records[2]["puid"] != records[3]["puid"]
+    assert records[3]["puid"] != records[4]["puid"]
 
 
 @pytest.mark.parametrize(("given", "said"), [(b"\xff\xfe", "not UTF-8"), (b"", "empty")])

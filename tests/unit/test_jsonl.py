@@ -248,3 +248,7 @@ def test_a_dumped_value_is_one_line_that_reads_back(value: dict[str, object]) ->
 
 def test_half_a_surrogate_pair_in_a_kept_field_comes_out_as_it_came() -> None:
     assert dump_line({"note": json.loads('"\\ud800 é"')}) == b'{"note": "\\ud800 \\u00e9"}\n'
+
+
+def test_no_control_reaches_a_terminal() -> None:
+    assert dump_line({"text": "a\x9b31m\x7f\u00e9"}) == '{"text": "a\\u009b31m\\u007f\u00e9"}\n'.encode()

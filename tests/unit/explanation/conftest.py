@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from hatex.data.prompts import PostView, Prompt, load_prompt
+from hatex.data.prompts import Post, PostView, Prompt, load_prompt
 from hatex.explanation.protocol import ExplainOptions, TokenConstraint
 
 GROUPS = ("Women", "Men", "Muslims", "Older people", "Young people", "Other group")
@@ -58,7 +58,7 @@ class TinyEngine:
     def vocabulary_size(self) -> int:
         return int(self.model.config.vocab_size)
 
-    def score(self, texts: Sequence[str], gates: NDArray[np.float32]) -> NDArray[np.float64]:
+    def score(self, texts: Sequence[Post], gates: NDArray[np.float32]) -> NDArray[np.float64]:
         self.calls.append(len(texts))
         ids = [self.tokenizer(text)["input_ids"][0] for text in self.prompt.label_texts]
         rows = [
@@ -72,7 +72,7 @@ class TinyEngine:
     def score_variants(
         self,
         texts: Sequence[str],
-        variants: Sequence[str],
+        variants: Sequence[Post],
         owners: Sequence[int],
         gates: NDArray[np.float32],
         options: ExplainOptions,
@@ -83,17 +83,19 @@ class TinyEngine:
     @torch.inference_mode()
     def generate(
         self,
-        texts: Sequence[str],
+        posts: Sequence[Post],
         suffixes: Sequence[str],
         gates: NDArray[np.float32],
         constraint: TokenConstraint,
         options: ExplainOptions,
+        draws: Sequence[int],
     ) -> None:
+        del draws
         sampling = options.sampling
         generator = torch.Generator().manual_seed(sampling.seed)
-        prompts = [self.prompt.render(t) + s for t, s in zip(texts, suffixes, strict=True)]
+        prompts = [self.prompt.render(t) + s for t, s in zip(posts, suffixes, strict=True)]
         ids = [self.tokenizer(p)["input_ids"] for p in prompts]
-        live = list(range(len(texts)))
+        live = list(range(len(posts)))
         for _ in range(options.max_new_tokens):
             if not live:
                 return

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hatex.data.cleaning import clean
 from hatex.data.prompts import PostView
 from hatex.explanation.compose import compose
 from hatex.explanation.masking import build_mask, mask_report
@@ -95,10 +96,38 @@ def test_no_marked_word_survives(parts: list[str], first: int, last: int) -> Non
     explanation = masked.explanation
     printed = [masked.text, *re.findall("“([^”]*)”", explanation.reason)]
     printed += [item.text for item in (*explanation.harmful_words, *explanation.evidence)]
-    for word in text[span[0] : span[1]].split():
+    for word, (start, end) in zip(view.words[low : high + 1], view.spans[low : high + 1], strict=True):
+        shown = masked.text[start:end]
+        assert (
+            sum(a == b for a, b in zip(text[start:end], shown, strict=True) if a.isalnum() and a != "*") <= 1
+        )
         if sum(map(str.isalnum, word)) > 1:
             whole = re.compile(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])")
-            assert not any(whole.search(each) for each in printed)
+            assert not any(whole.search(clean(each).text) for each in printed)
+
+
+@pytest.mark.parametrize(
+    ("text", "marked", "masked"),
+    [
+        ("Such donkeys. A bunch of don\u00adkeys!", "donkeys", "Such d******. A bunch of d*******!"),
+        ("You \u3164donkeys, you", "\u3164donkeys", "You \u3164d******, you"),
+        ("you clueless&nbsp;donkeys", "clueless&nbsp;donkeys", "you c*******&nbsp;d******"),
+        ("you clueless\x00donkeys", "clueless\x00donkeys", "you c*******\x00d******"),
+        (
+            "you d\u24de\u24dd\u24da\u24d4\u24e8\u24e2!",
+            "d\u24de\u24dd\u24da\u24d4\u24e8\u24e2!",
+            "you d******!",
+        ),
+        ("you d@#$ and d@#$", "d@#$", "you d*** and d***"),
+    ],
+)
+def test_no_disguise_gets_through(text: str, marked: str, masked: str) -> None:
+    start = text.index(marked)
+    report = mask_report(report_of(text, [(start, start + len(marked))], "generated", f"It says {marked}."))
+    assert report.text == masked
+    for item in (*report.explanation.harmful_words, *report.explanation.evidence):
+        assert item.text == masked[item.start : item.end]
+    assert marked not in report.explanation.reason
 
 
 def test_the_longest_word_wins() -> None:

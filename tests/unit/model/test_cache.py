@@ -174,7 +174,9 @@ def decode(
     """Decode behind prompts, of which the last token is given as a suffix."""
     heads, suffixes = [prompt[:-1] for prompt in prompts], [prompt[-1:] for prompt in prompts]
     reader = PromptReader(lm, max_tokens)
-    generate(reader, heads, suffixes, gates, ends, max_new_tokens=new_tokens, sampling=sampling)
+    generate(
+        reader, heads, suffixes, gates, ends, [0] * len(heads), max_new_tokens=new_tokens, sampling=sampling
+    )
 
 
 def test_what_was_read_is_read_once_and_never_under_other_gates(
@@ -206,6 +208,7 @@ def test_what_was_read_is_read_once_and_never_under_other_gates(
             [[8]] * 6,
             torch.cat([batch.gates, batch.gates[:1]]),
             ends,
+            [0] * 6,
             max_new_tokens=3,
             sampling=Sampling(),
         )

@@ -34,6 +34,7 @@ def test_bounds(probabilities, disagreement, decision) -> None:
         ("⚽⚽ 2:1 ⚽", "not readable"),
         ("Das ist gut", None),
         ("lol", None),
+        ("\u3164\u3164", "not readable"),
         ("Ｔｈｅ ｍａｔｃｈ ｏｎ Ｓａｔｕｒｄａｙ ｗａｓ ｆａｒ ｔｏｏ ｌｏｎｇ", None),
         ("The match on Saturday was far too long again, and nobody scored.", None),
     ],

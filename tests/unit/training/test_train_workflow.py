@@ -244,6 +244,15 @@ def test_refused_before_the_first_step(
     assert hint in (caught.value.hint or "")
 
 
+def test_a_router_over_adapters_that_the_recipe_leaves_out_is_refused(
+    recipe_of, registry, monkeypatch
+) -> None:
+    monkeypatch.setattr("hatex.training.loop.AdapterTrainer.run", never)
+    recipe = recipe_of({"forums": FORUMS, "wiki": WIKI}, router=ROUTER)
+    with pytest.raises(TrainingError, match="weighs wiki"):
+        train(recipe.model_copy(update={"adapters": ("forums",)}), registry)
+
+
 def test_one_class_and_a_label_nobody_names_are_refused(recipe_of, registry, prepared, tmp_path) -> None:
     from hatex.types import Vote
 
