@@ -93,8 +93,8 @@ def fit_router(
 ) -> tuple[Router, dict[str, Any]]:
     """A router that names the platform of a post, calibrated by temperature on tune.
 
-    Every platform gives equally many posts; `formatting_noise` of them are varied and as many again are brought into
-    the one common form, so that case and punctuation cannot tell platforms apart.
+    Every platform counts alike, however many posts it has; `formatting_noise` of the posts are varied and as many again
+    are brought into the one common form, so that case and punctuation cannot tell platforms apart.
     """
     train = choose_posts(examples, section, "train", section.posts_per_platform, seed)
     tune = choose_posts(examples, section, "tune", section.posts_per_platform, seed)
@@ -193,20 +193,26 @@ def _fit(
         )
     optimizer = torch.optim.Adam(net.parameters(), lr=section.lr, weight_decay=WEIGHT_DECAY)
     x, y = torch.from_numpy(embeddings), torch.from_numpy(labels)
+    weights = torch.from_numpy(_class_weights(labels, len(section.adapters))).float()
     for _ in range(section.epochs):
         for batch in torch.split(torch.randperm(len(x), generator=generator), BATCH_POSTS):
-            loss = nn.functional.cross_entropy(net(x[batch]), y[batch])
+            loss = nn.functional.cross_entropy(net(x[batch]), y[batch], weights)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     hidden, output = net[0], net[2]
-    weights = {
+    tensors = {
         "hidden.weight": hidden.weight,
         "hidden.bias": hidden.bias,
         "output.weight": output.weight,
         "output.bias": output.bias,
     }
-    return Router(section.adapters, {k: v.detach().numpy().copy() for k, v in weights.items()})  # type: ignore[operator]
+    return Router(section.adapters, {k: v.detach().numpy().copy() for k, v in tensors.items()})  # type: ignore[operator]
+
+
+def _class_weights(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    """What a post of each class counts, shape (classes,), so that all classes count alike and a post 1 on average."""
+    return len(labels) / (classes * np.bincount(labels, minlength=classes).clip(1))
 
 
 def _temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
@@ -214,9 +220,11 @@ def _temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> floa
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
+    weights = _class_weights(labels, logits.shape[1])[labels]
+
     def loss(log_temperature: float) -> float:
         log_probs = log_softmax(logits / np.exp(log_temperature), axis=1)
-        return float(-log_probs[np.arange(len(labels)), labels].mean())
+        return float(-np.average(log_probs[np.arange(len(labels)), labels], weights=weights))
 
     return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
 

@@ -46,6 +46,19 @@ def test_temperature_undoes_a_known_scale() -> None:
     assert _temperature(2.5 * logits, labels) == pytest.approx(2.5, abs=0.12)
 
 
+def test_a_platform_of_few_posts_counts_as_much_as_the_others() -> None:
+    points, labels = clusters(3000, 4, spread=1.5)
+    kept = (labels != 2) | (np.arange(len(labels)) % 20 == 0)
+    points, labels = points[kept], labels[kept]
+    section = SECTION.model_copy(update={"epochs": 40})
+    router = _fit(points, labels, section, seed=1)
+    router = replace(router, temperature=_temperature(router.logits(points), labels))
+    unseen, truth = clusters(3000, 5, spread=1.5)
+    # Of balanced posts each platform gets about its third.
+    assert router.probabilities(unseen).mean(0) == pytest.approx(np.full(3, 1 / 3), abs=0.06)
+    assert (router.logits(unseen).argmax(1) == truth).mean() > 0.5
+
+
 def answers(count: int, seed: int) -> np.ndarray:
     logits = np.random.default_rng(seed).normal(size=(count, 3)) * 1.5
     return logits - np.log(np.exp(logits).sum(1, keepdims=True))
