@@ -88,8 +88,13 @@ def test_interrupted_training_says_how_to_go_on(
     monkeypatch.setenv("HATEX_DATA", str(tmp_path))
     monkeypatch.setattr("hatex.workflows.train.make_plan", interrupt)
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "starter", "--dry-run", "--registry", str(tmp_path / "home")]) == 130
+    (tmp_path / "build" / "starter").mkdir(parents=True)
+    (tmp_path / "build" / "starter" / "examples.parquet").touch()
+    arguments = ["train", "starter", "--registry", str(tmp_path / "home")]
+    assert main(arguments) == 130
     assert "--resume goes on from the last checkpoint" in capfd.readouterr().err
+    assert main([*arguments, "--dry-run"]) == 130
+    assert "--resume" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
