@@ -30,14 +30,15 @@ TEMPLATES = Path(__file__).parent / "templates"
 NONE = "none"
 TARGET_SEPARATOR = ", "
 WORD_SEPARATOR = " | "
-_ANSWER = r"(?:neutral|offensive|hate(?:ful)?|none|nobody)(?!\w)[\".,;]*"
+_END = r"(?!\w)[\".,;]*"
+_ANSWER = rf"(?:neutral|offensive|hate(?:ful)?|none|nobody){_END}"
 _HEADINGS = "post|label|classification|targets|words|affected groups|harmful words|reason for harm"
 _IMITATION = re.compile(
     r"<\|[^<>|\s]{1,40}\|>|\[/?INST\]|<</?SYS>>"
     rf"|(?m:^)(?:system|human|assistant)\s*:\s*(?:{_ANSWER})?"
     rf"|(?<!\w)(?:{_HEADINGS})\"?\s*:\s*\"?(?:{_ANSWER})?"
     rf"|(?m:^\#+ +(?:{_HEADINGS})[ :]*$)\s*(?:{_ANSWER})?"
-    rf"|(?<!\w)(?:label|classification|answer|say)(?:\s+(?:is|it))?\s+neutral(?!\w)[\".,;]*",
+    rf"|(?<!\w)(?:label|classification|answer|say)(?:\s+(?:is|it))?\s+neutral{_END}",
     re.IGNORECASE,
 )
 """Headings of the shipped templates, with the answer that may follow, and what parts the speakers of a chat."""

@@ -39,9 +39,8 @@ def build_mask(words: Iterable[HarmfulWord]) -> Callable[[str], str]:
     sees through.
     """
     read = {part for word in words for part in PostView.of(word.text).words} - set(MASKS)
-    cores = {
-        core for core in (_core(part)[2] for part in read) if len(core) > 1 and any(map(str.isalnum, core))
-    }
+    cores = {part[slice(*_core(part))] for part in read}
+    cores = {core for core in cores if len(core) > 1 and any(map(str.isalnum, core))}
     if not cores:
         return lambda text: text
     options = "|".join(re.escape(core) for core in sorted(cores, key=lambda c: (-len(c), c)))
@@ -62,8 +61,8 @@ def _word_spans(text: str, words: Iterable[HarmfulWord]) -> list[tuple[int, int]
     spans = []
     for i in sorted(marked):
         start, end = view.spans[i]
-        before, behind, _ = _core(text[start:end])
-        spans.append((start + before, end - behind))
+        low, high = _core(text[start:end])
+        spans.append((start + low, start + high))
     return spans
 
 
@@ -74,14 +73,10 @@ def _hide_spans(text: str, spans: Iterable[tuple[int, int]]) -> str:
     return "".join(shown)
 
 
-def _core(word: str) -> tuple[int, int, str]:
-    """A word without the punctuation around it: characters before, characters behind, and what is between; all of it
-    where that would leave nothing to hide.
-    """
+def _core(word: str) -> tuple[int, int]:
+    """Where a word stands without the punctuation around it; all of it where that would leave nothing to hide."""
     kept = [i for i, char in enumerate(word) if unicodedata.category(char) not in _PUNCTUATION]
-    if len(kept) < 2:
-        return 0, 0, word
-    return kept[0], len(word) - kept[-1] - 1, word[kept[0] : kept[-1] + 1]
+    return (0, len(word)) if len(kept) < 2 else (kept[0], kept[-1] + 1)
 
 
 def _mask_explanation(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -124,6 +124,20 @@ class AnnotateSection(Section):
     """Annotate a seeded sample of this many posts."""
 
 
+CleaningStep = Literal[
+    "entities",
+    "controls",
+    "ignorables",
+    "compatibility",
+    "confusables",
+    "nfc",
+    "links",
+    "emails",
+    "phones",
+    "users",
+]
+
+
 class PrepareSection(Section):
     output: str
     """Folder for examples.parquet, card.json and card.md."""
@@ -137,32 +151,7 @@ class PrepareSection(Section):
     """`skip` leaves bad rows out and counts them, up to `max_error_share`; `fail` accepts none."""
     max_error_share: float = Field(default=0.01, ge=0, le=1)
     """Problems per row of a source from which the run fails."""
-    cleaning: tuple[
-        Literal[
-            "entities",
-            "controls",
-            "ignorables",
-            "compatibility",
-            "confusables",
-            "nfc",
-            "links",
-            "emails",
-            "phones",
-            "users",
-        ],
-        ...,
-    ] = (
-        "entities",
-        "controls",
-        "ignorables",
-        "compatibility",
-        "confusables",
-        "nfc",
-        "links",
-        "emails",
-        "phones",
-        "users",
-    )
+    cleaning: tuple[CleaningStep, ...] = get_args(CleaningStep)
     """Cleaning steps; they always run in this order."""
     languages: LanguageSection = LanguageSection()
     duplicates: DuplicateSection = DuplicateSection()

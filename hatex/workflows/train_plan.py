@@ -154,11 +154,13 @@ def _check_prepared(section: PrepareSection, card: Path) -> None:
     from hatex.workflows.prepare_plan import plan_data
 
     known = json.loads(card.read_text("utf-8")).get("key") if card.is_file() else None
+    if known is None:
+        return
     try:
         key = plan_data(section).key
     except DataError:
         return  # The raw files need not be here any more.
-    if known is not None and key != known:
+    if key != known:
         raise DataError(
             "prepared from other files or settings than those of the recipe",
             where=str(card.parent),
