@@ -32,7 +32,7 @@ def load_engine(recipe: Recipe, registry: Registry, *, progress: Progress = NO_P
     Raises RegistryError for a missing artefact or an adapter of another base, IntegrityError for a file that is not
     what its manifest names, ModelError for an adapter that does not fit.
     """
-    from hatex.routing.encoder import Encoder
+    from hatex.routing.encoder import LAST_LAYER, Encoder
     from hatex.routing.router import Router, load_calibration
 
     artefact = registry.check(registry.find("router", recipe.router))
@@ -40,7 +40,9 @@ def load_engine(recipe: Recipe, registry: Registry, *, progress: Progress = NO_P
     found = registry.check(ensure_encoder(recipe.encoder, registry, progress=progress))
     _check_encoder(artefact, found)
     device = compute_device(recipe.base.device)
-    encoder = Encoder.load(found.path, recipe.encoder.name, recipe.encoder.max_tokens, device)
+    layers = artefact.manifest.extra.get("encoder", {}).get("layers", LAST_LAYER)
+    section = recipe.encoder
+    encoder = Encoder.load(found.path, section.name, section.max_tokens, device, layers=layers)
     calibration = Calibration.from_record(load_calibration(artefact.path), recipe.adapters)
     engine = assemble(
         recipe, registry, encoder=encoder, router=router, calibration=calibration, progress=progress

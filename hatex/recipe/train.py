@@ -58,6 +58,10 @@ class RefineSection(Section):
 
 class RouterSection(Section):
     hidden: int = Field(default=8, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of hidden units left out of a training step."""
+    layers: tuple[int, ...] = Field(default=(-1,), min_length=1)
+    """Layers of the encoder whose mean over tokens it reads, side by side; 0: the input embeddings, -1: the last."""
     adapters: tuple[str, ...] = Field(min_length=1)
     """The adapters the router weighs; each is the platform it learns to name."""
     posts_per_platform: int = Field(default=4000, gt=0)

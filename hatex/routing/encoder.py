@@ -1,4 +1,7 @@
-"""The sentence encoder in front of the router: mean-pooled, normalised embeddings of posts."""
+"""The sentence encoder in front of the router: mean-pooled, normalised embeddings of posts.
+
+The last layer tells what a post says; its first layers still know the words, which tell platforms apart as well.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 BATCH_TOKENS = 1024
+LAST_LAYER = (-1,)
+"""What sentence-transformers pools, and what a router reads that does not say otherwise."""
 LONG_WORD = re.compile(r"(\w{101})\w+")
 """Longer than the 100 characters from which on WordPiece reads a word as one unknown token: the rest says nothing."""
 CHARACTERS_PER_TOKEN = 102
@@ -43,18 +48,42 @@ def _no_bars() -> Iterator[None]:
 
 
 class Encoder:
-    """A BERT-like encoder as sentence-transformers packs all-MiniLM-L6-v2 (Reimers and Gurevych, 2019)."""
+    """A BERT-like encoder as sentence-transformers packs all-MiniLM-L6-v2 (Reimers and Gurevych, 2019).
+
+    Of each of `layers` (0: the input embeddings, -1: the last layer) an embedding holds the mean over tokens, as a unit
+    vector.
+    """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, max_tokens: int
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        name: str,
+        max_tokens: int,
+        layers: Sequence[int] = LAST_LAYER,
     ) -> None:
+        depth = int(model.config.num_hidden_layers)
+        if outside := [layer for layer in layers if not -depth - 1 <= layer <= depth]:
+            raise ModelError(
+                f"encoder {name} has no layer {', '.join(map(str, outside))}",
+                hint=f"its layers are 0 (the input embeddings) to {depth}; -1 is the last",
+            )
         self.model, self.tokenizer, self.name, self.max_tokens = model, tokenizer, name, max_tokens
+        self.layers = tuple(layers)
 
     @classmethod
-    def load(cls, folder: Path, name: str, max_tokens: int, device: torch.device | None = None) -> Encoder:
+    def load(
+        cls,
+        folder: Path,
+        name: str,
+        max_tokens: int,
+        device: torch.device | None = None,
+        *,
+        layers: Sequence[int] = LAST_LAYER,
+    ) -> Encoder:
         """Read an encoder folder (config, tokenizer, safetensors) to a device, by default the processor.
 
-        Raises ModelError if it is not one.
+        Raises ModelError if it is not one, or lacks one of `layers`.
         """
         import torch
         from transformers import AutoModel, AutoTokenizer
@@ -68,14 +97,15 @@ class Encoder:
             model = AutoModel.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
         if device is not None:
             model = model.to(device)
-        return cls(model.eval(), AutoTokenizer.from_pretrained(folder), name, max_tokens)
+        return cls(model.eval(), AutoTokenizer.from_pretrained(folder), name, max_tokens, layers)
 
     @property
     def width(self) -> int:
-        return int(self.model.config.hidden_size)
+        """Numbers of an embedding: the hidden size, times the layers it is pooled from."""
+        return int(self.model.config.hidden_size) * len(self.layers)
 
     def embed(self, texts: Sequence[str], progress: Progress = NO_PROGRESS) -> NDArray[np.float32]:
-        """Unit vectors, shape (posts, width), in the order of `texts`."""
+        """A unit vector of each layer, side by side: shape (posts, width), in the order of `texts`."""
         import torch
 
         out = np.zeros((len(texts), self.width), np.float32)
@@ -103,9 +133,10 @@ class Encoder:
             ids[i, : len(row)] = torch.tensor(row)
             mask[i, : len(row)] = 1
         ids, mask = ids.to(self.model.device), mask.to(self.model.device)
-        hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
-        mean = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        return F.normalize(mean, dim=-1).cpu()
+        states = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        hidden = torch.stack([states[layer] for layer in self.layers], dim=1)
+        mean = (hidden * mask[:, None, :, None]).sum(2) / mask.sum(1)[:, None, None]
+        return F.normalize(mean, dim=-1).flatten(1).cpu()
 
 
 def _batches(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:

@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from hatex.engine import Engine
     from hatex.recipe import Recipe
     from hatex.recipe.train import RouterSection, TrainSection
-    from hatex.registry import Registry
+    from hatex.registry import Artefact, Registry
     from hatex.routing.encoder import Encoder
 
 BATCH_POSTS = 256
 WEIGHT_DECAY = 1e-4
+AS_IT_IS, IN_COMMON_FORM = "tune_accuracy", "tune_accuracy_common_form"
 
 
 def train_router(
@@ -50,27 +51,21 @@ def train_router(
     where the name is taken.
     """
     from hatex.engine import assemble
-    from hatex.model.base import ensure_encoder
-    from hatex.model.policy import compute_device
-    from hatex.routing.encoder import Encoder
     from hatex.training.refine import refine_router
 
     assert recipe.train is not None
     assert recipe.train.router is not None
     section, seed = recipe.train.router, recipe.train.seed
     started = time.monotonic()
-    artefact = ensure_encoder(recipe.encoder, registry, progress=progress)
-    device = compute_device(recipe.base.device)
-    encoder = Encoder.load(artefact.path, recipe.encoder.name, recipe.encoder.max_tokens, device)
+    artefact, encoder = load_encoder(recipe, registry, progress)
     fitted, record = fit_router(encoder, section, examples, seed, progress)
     if section.refine is not None:
         engine = assemble(recipe, registry, encoder=encoder, router=fitted, progress=progress)
         chosen = choose_posts(examples, section, "train", section.refine.posts, seed)
         fitted, figures = refine_router(engine, section.refine, chosen, progress)
         record |= {name: round(value, 4) for name, value in figures.items()}
-        record |= _tune_accuracy(
-            encoder, fitted, choose_posts(examples, section, "tune", section.posts_per_platform, seed)
-        )
+        tune = choose_posts(examples, section, "tune", section.posts_per_platform, seed)
+        record |= _accuracies(fitted, _embed_forms(encoder, tune, progress), _platforms(tune, section))
     fields = {
         "source": {"train": recipe.name},
         "licence": recipe.train.licence,
@@ -79,13 +74,31 @@ def train_router(
         "parents": {artefact.ref: artefact.manifest.digest},
         "adapters": list(section.adapters),
         "training_key": key,
-        "encoder": {"name": artefact.name, "sha256": artefact.manifest.files["model.safetensors"]},
+        "encoder": {
+            "name": artefact.name,
+            "sha256": artefact.manifest.files["model.safetensors"],
+            "layers": list(section.layers),
+        },
     }
     with registry.publish("router", recipe.router, manifest_fields=fields, replace=replace) as folder:
         calibration = _calibrate(recipe, registry, encoder, fitted, examples, progress)
         fitted.save(folder, calibration.record(recipe.adapters))
         record["seconds"] = round(time.monotonic() - started)
     return record
+
+
+def load_encoder(recipe: Recipe, registry: Registry, progress: Progress) -> tuple[Artefact, Encoder]:
+    """The recipe's encoder, fetched if need be, with the layers its router reads; ModelError where it lacks one."""
+    from hatex.model.base import ensure_encoder
+    from hatex.model.policy import compute_device
+    from hatex.routing.encoder import Encoder
+
+    assert recipe.train is not None
+    assert recipe.train.router is not None
+    section, layers = recipe.encoder, recipe.train.router.layers
+    artefact = ensure_encoder(section, registry, progress=progress)
+    device = compute_device(recipe.base.device)
+    return artefact, Encoder.load(artefact.path, section.name, section.max_tokens, device, layers=layers)
 
 
 def fit_router(
@@ -100,23 +113,27 @@ def fit_router(
     tune = choose_posts(examples, section, "tune", section.posts_per_platform, seed)
     rng = Random(seed)
     texts = [_noisy(e.text, section.formatting_noise, rng) for e in train]
-    labels = np.array([section.adapters.index(e.platform) for e in train])
-    router = _fit(encoder.embed(texts, progress), labels, section, seed)
-    tune_labels = np.array([section.adapters.index(e.platform) for e in tune])
-    embedded = encoder.embed([e.text for e in tune], progress)
-    router = replace(router, temperature=_temperature(router.logits(embedded), tune_labels))
+    router = _fit(encoder.embed(texts, progress), _platforms(train, section), section, seed)
+    forms, labels = _embed_forms(encoder, tune, progress), _platforms(tune, section)
+    router = replace(router, temperature=_temperature(router.logits(forms[AS_IT_IS]), labels))
     record = {"posts": len(train), "temperature": round(router.temperature, 4)}
-    return router, record | _tune_accuracy(encoder, router, tune)
+    return router, record | _accuracies(router, forms, labels)
 
 
-def _tune_accuracy(encoder: Encoder, router: Router, tune: Sequence[Example]) -> dict[str, float]:
-    """How often the router names the platform of tune posts, as they are and in the one common form."""
-    labels = np.array([router.adapters.index(e.platform) for e in tune])
-    forms = {
-        "tune_accuracy": [e.text for e in tune],
-        "tune_accuracy_common_form": [common_form(e.text) for e in tune],
+def _platforms(posts: Sequence[Example], section: RouterSection) -> NDArray[np.int64]:
+    """Which of the router's outputs names each post's platform, shape (posts,)."""
+    return np.array([section.adapters.index(post.platform) for post in posts])
+
+
+def _embed_forms(
+    encoder: Encoder, posts: Sequence[Example], progress: Progress
+) -> dict[str, NDArray[np.float32]]:
+    """Embeddings of posts as they are and in the one common form, by the name that the record gives the accuracy."""
+    texts = [post.text for post in posts]
+    return {
+        AS_IT_IS: encoder.embed(texts, progress),
+        IN_COMMON_FORM: encoder.embed([common_form(text) for text in texts], progress),
     }
-    return {name: _accuracy(router, encoder.embed(texts), labels) for name, texts in forms.items()}
 
 
 def check_platforms(examples: Sequence[Example], section: RouterSection) -> None:
@@ -184,23 +201,25 @@ def _fit(
     from torch import nn
 
     generator = torch.Generator().manual_seed(seed)
+    # Weights and dropout draw from the process's own generator.
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = nn.Sequential(
             nn.Linear(embeddings.shape[1], section.hidden),
             nn.ReLU(),
+            nn.Dropout(section.dropout),
             nn.Linear(section.hidden, len(section.adapters)),
         )
-    optimizer = torch.optim.Adam(net.parameters(), lr=section.lr, weight_decay=WEIGHT_DECAY)
-    x, y = torch.from_numpy(embeddings), torch.from_numpy(labels)
-    weights = torch.from_numpy(_class_weights(labels, len(section.adapters))).float()
-    for _ in range(section.epochs):
-        for batch in torch.split(torch.randperm(len(x), generator=generator), BATCH_POSTS):
-            loss = nn.functional.cross_entropy(net(x[batch]), y[batch], weights)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-    hidden, output = net[0], net[2]
+        optimizer = torch.optim.Adam(net.parameters(), lr=section.lr, weight_decay=WEIGHT_DECAY)
+        x, y = torch.from_numpy(embeddings), torch.from_numpy(labels)
+        weights = torch.from_numpy(_class_weights(labels, len(section.adapters))).float()
+        for _ in range(section.epochs):
+            for batch in torch.split(torch.randperm(len(x), generator=generator), BATCH_POSTS):
+                loss = nn.functional.cross_entropy(net(x[batch]), y[batch], weights)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+    hidden, output = net[0], net[-1]
     tensors = {
         "hidden.weight": hidden.weight,
         "hidden.bias": hidden.bias,
@@ -229,8 +248,14 @@ def _temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> floa
     return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
 
 
-def _accuracy(router: Router, embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    return round(float((router.logits(embeddings).argmax(1) == labels).mean()), 4)
+def _accuracies(
+    router: Router, forms: dict[str, NDArray[np.float32]], labels: NDArray[np.int64]
+) -> dict[str, float]:
+    """How often the router names the platform, for each form of the posts."""
+    return {
+        name: round(float((router.logits(embeddings).argmax(1) == labels).mean()), 4)
+        for name, embeddings in forms.items()
+    }
 
 
 def _calibrate(

@@ -80,6 +80,11 @@ def train(
     if dry_run:
         return run_dry(plan)
     check_machine(plan)
+    if team.is_main and plan.trains_router:
+        from hatex.training.router import load_encoder
+
+        # Before the adapters, for hours later is late to miss an encoder or one of its layers.
+        load_encoder(recipe, registry, progress)
     reports: list[AdapterReport] = []
     if plan.adapters:
         ground = _load(plan, team)

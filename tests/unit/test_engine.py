@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from hatex.errors import RegistryError, UsageError
+from hatex.errors import ModelError, RegistryError, UsageError
 from hatex.registry.adapters import LoraAdapter, load_adapter
 from hatex.types import LABELS
 
@@ -144,6 +144,26 @@ def test_what_a_cut_hides_from_the_encoder_says_nothing(starter_engine: Engine) 
     plain = ["a lovely match", "they lost a match", f"{'x' * 101} is a fan"]
     odd = [f"a {' ' * 13_000}lovely match", "they\n\n\n lost a \t match", f"{'x' * 13_000} is a fan"]
     np.testing.assert_allclose(encoder.embed(odd), encoder.embed(plain), atol=1e-6)
+
+
+def test_layers_are_pooled_side_by_side(starter_engine: Engine) -> None:
+    import torch
+
+    from hatex.routing.encoder import Encoder
+
+    last = starter_engine.encoder
+    model, tokenizer = last.model, last.tokenizer
+    posts = ["A lovely match", "They played " * 30, "Thanks"]
+    both = Encoder(model, tokenizer, "both", last.max_tokens, (1, -1)).embed(posts)
+    alone = Encoder(model, tokenizer, "last", last.max_tokens).embed(posts)
+    assert both.shape == (3, 2 * alone.shape[1])
+    np.testing.assert_allclose(both[:, alone.shape[1] :], alone, atol=1e-6)
+    with torch.inference_mode():
+        states = model(**tokenizer(posts[2], return_tensors="pt"), output_hidden_states=True).hidden_states
+    first = states[1][0].mean(0)
+    np.testing.assert_allclose(both[2, : alone.shape[1]], (first / first.norm()).numpy(), atol=1e-5)
+    with pytest.raises(ModelError, match="has no layer -8, 7"):
+        Encoder(model, tokenizer, "deep", last.max_tokens, (-8, 0, 7))
 
 
 def test_a_router_keeps_to_its_encoder(starter_engine: Engine, registry: Registry) -> None:

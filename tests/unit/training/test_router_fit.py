@@ -37,6 +37,17 @@ def test_it_learns_platforms_and_repeats_itself() -> None:
     assert router.adapters == SECTION.adapters
 
 
+def test_dropout_repeats_itself_and_is_gone_from_the_router() -> None:
+    train, labels = clusters(600, 1)
+    section = SECTION.model_copy(update={"dropout": 0.5, "hidden": 32})
+    router, again = (_fit(train, labels, section, seed=1) for _ in range(2))
+    without = _fit(train, labels, section.model_copy(update={"dropout": 0.0}), seed=1)
+    assert all(np.array_equal(router.weights[k], again.weights[k]) for k in router.weights)
+    assert not np.array_equal(router.weights["output.weight"], without.weights["output.weight"])
+    unseen, truth = clusters(300, 2)
+    assert (router.logits(unseen).argmax(1) == truth).mean() > 0.97
+
+
 def test_temperature_undoes_a_known_scale() -> None:
     rng = np.random.default_rng(3)
     logits = rng.normal(size=(20_000, 3)) * 2

@@ -33,7 +33,7 @@ def weights_of(registry: Registry, name: str) -> bytes:
 def test_adapters_and_router_become_an_engine(recipe_of, registry) -> None:
     recipe = recipe_of(
         {"forums": FORUMS, "wiki": WIKI},
-        router=ROUTER,
+        router=ROUTER | {"layers": [1, -1], "dropout": 0.3},
         report_posts=10,
         explanation_weight=0.2,
         licence="CC0-1.0",
@@ -62,6 +62,9 @@ def test_adapters_and_router_become_an_engine(recipe_of, registry) -> None:
     engine = load_engine(recipe, registry)
     probabilities = engine.score(["Lovely match", "You silly clowns"])
     assert probabilities.sum(1) == pytest.approx([1, 1])
+    # The router's manifest says which layers it reads.
+    assert engine.encoder.layers == (1, -1)
+    assert engine.router.width == engine.encoder.width == 2 * 32
     assert not (registry.root / ".training" / "tiny" / "forums").exists()
 
 
@@ -217,6 +220,12 @@ def rewrite(prepared: Path, target: Path, change) -> str:
             {"router": ROUTER | {"adapters": ["forums", "radio"]}},
             "platform radio",
             "forums, wiki",
+        ),
+        (
+            {"forums": FORUMS, "wiki": WIKI},
+            {"router": ROUTER | {"layers": [1, 3]}},
+            "encoder tiny has no layer 3",
+            "to 2",
         ),
         ({"a": FORUMS}, {"optimizer": "paged_adamw_8bit"}, "needs CUDA", "auto"),
         ({"a": FORUMS}, {"report_to": ["wandb"]}, "wandb is not installed", "hatex[wandb]"),
