@@ -9,7 +9,7 @@ from hatex.data.groups import GROUPS
 from hatex.data.prompts import load_prompt
 from hatex.engine.engine import Engine
 from hatex.engine.prompted import PromptedModel
-from hatex.errors import RegistryError, UsageError
+from hatex.errors import ModelError, RegistryError, UsageError
 from hatex.explanation.protocol import ExplainOptions
 from hatex.memory import release_free_pages
 from hatex.model.base import compute_dtype, ensure_base, ensure_encoder
@@ -30,7 +30,7 @@ def load_engine(recipe: Recipe, registry: Registry, *, progress: Progress = NO_P
     """The engine of a recipe; fetches the base and the encoder if the registry does not have them yet.
 
     Raises RegistryError for a missing artefact or an adapter of another base, IntegrityError for a file that is not
-    what its manifest names, ModelError for an adapter that does not fit.
+    what its manifest names, ModelError for an adapter or a router that does not fit.
     """
     from hatex.routing.encoder import LAST_LAYER, Encoder
     from hatex.routing.router import Router, load_calibration
@@ -43,6 +43,11 @@ def load_engine(recipe: Recipe, registry: Registry, *, progress: Progress = NO_P
     layers = artefact.manifest.extra.get("encoder", {}).get("layers", LAST_LAYER)
     section = recipe.encoder
     encoder = Encoder.load(found.path, section.name, section.max_tokens, device, layers=layers)
+    if router.width != encoder.width:
+        raise ModelError(
+            f"{artefact.ref} reads {router.width} numbers of a post, {found.ref} gives {encoder.width}",
+            hint="name the encoder that it was fitted on in the recipe, or train the router again",
+        )
     calibration = Calibration.from_record(load_calibration(artefact.path), recipe.adapters)
     engine = assemble(
         recipe, registry, encoder=encoder, router=router, calibration=calibration, progress=progress

@@ -14,7 +14,7 @@ import pytest
 
 from hatex.data.examples import read_examples, write_examples
 from hatex.engine import load_engine
-from hatex.errors import HatexError, RegistryError, TrainingError
+from hatex.errors import HatexError, ModelError, RegistryError, TrainingError
 from hatex.recipe import Recipe, load_recipe
 from hatex.registry import Registry
 from hatex.registry.adapters import load_adapter
@@ -65,6 +65,13 @@ def test_adapters_and_router_become_an_engine(recipe_of, registry) -> None:
     # The router's manifest says which layers it reads.
     assert engine.encoder.layers == (1, -1)
     assert engine.router.width == engine.encoder.width == 2 * 32
+    kept = registry.find("router", recipe.router).manifest.extra
+    encoder = {key: kept["encoder"][key] for key in ("name", "sha256")}
+    fields = {"adapters": kept["adapters"], "encoder": encoder}
+    with registry.publish("router", "layerless", manifest_fields=fields) as staged:
+        engine.router.save(staged, {})
+    with pytest.raises(ModelError, match="reads 64 numbers of a post, encoder:tiny gives 32"):
+        load_engine(recipe.model_copy(update={"router": "layerless"}), registry)
     assert not (registry.root / ".training" / "tiny" / "forums").exists()
 
 
