@@ -30,14 +30,16 @@ _PHONE = re.compile(
     r"(?<![\w.+-])(?:\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{2,4}(?:[ .-]?\d{2,4}){2,3}"
     r"|(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4})(?![\w-])"
 )
-_USER = re.compile(r"(?<![A-Za-z0-9_@.])@[A-Za-z0-9_]{1,50}")
+# A letter of another script may stand right before a mention, unless all of it looks like an address.
+_USER = re.compile(r"(?<![\w@.])@[A-Za-z0-9_]+|(?<![A-Za-z0-9_@.])@[A-Za-z0-9_]++(?!\.[A-Za-z0-9-])")
 # Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt): zero-width and bidirectional marks, tags, ...
 _IGNORABLE = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 IGNORABLES: Final = re.compile(rf"[{_IGNORABLE}]+")
-# Those that shape what stands beside them, emoji or a script without capitals; beside a cased letter they only hide it.
+# Those that shape what stands beside them, emoji or a script without capitals; beside a cased letter or behind a digit
+# they only hide it.
 _JOINERS = re.compile("[\u200c\u200d\ufe00-\ufe0f]")
 # Each run with a character that is seen, so that no span of the text can shrink to nothing.
 _SEEN_AND_RUN = re.compile(
@@ -67,11 +69,15 @@ def _ignorable_edits(text: str) -> list[Edit]:
     edits = []
     for match in _SEEN_AND_RUN.finditer(text):
         seen, run = (found for found in match.groups() if found is not None)
-        hides = _is_cased(seen) or _is_cased(text[match.end() : match.end() + 1])
+        hides = _in_name(seen) or _is_cased(text[match.end() : match.end() + 1])
         new = seen if hides else seen + "".join(_JOINERS.findall(run))
         if new != match.group():
             edits.append(Edit(*match.span(), new))
     return edits
+
+
+def _in_name(char: str) -> bool:
+    return _is_cased(char) or char in "0123456789_"
 
 
 def _is_cased(char: str) -> bool:

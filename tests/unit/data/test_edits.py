@@ -3,7 +3,7 @@
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hatex.data.cleaning import MASKS, STEPS, clean
@@ -39,6 +39,10 @@ def test_cleaning_can_be_undone_step_by_step(text: str) -> None:
 
 
 @given(posts)
+@example("@Fan_77\u200d")
+@example("@Fan_77\ufe0f\u20e3 7\ufe0f\u20e3")
+@example("@Fan_77\u200d555-0199")
+@example(f"@{'fan' * 20} scored")
 def test_cleaning_twice_changes_nothing_more(text: str) -> None:
     once = clean(text).text
     assert clean(once).text == once
