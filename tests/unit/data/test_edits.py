@@ -43,6 +43,8 @@ def test_cleaning_can_be_undone_step_by_step(text: str) -> None:
 @example("@Fan_77\ufe0f\u20e3 7\ufe0f\u20e3")
 @example("@Fan_77\u200d555-0199")
 @example(f"@{'fan' * 20} scored")
+@example("+1 202 555 0143+1 202 555 0143")
+@example("202-555-0143(202) 555-0143")
 def test_cleaning_twice_changes_nothing_more(text: str) -> None:
     once = clean(text).text
     assert clean(once).text == once
@@ -96,6 +98,7 @@ def test_nfc_step_equals_unicodedata(text: str) -> None:
         ("Ref &amp;amp; linesman", "Ref & linesman"),
         ("@Fan_77: see http://t.co/x1!", "@user: see <url>!"),
         ("mail a.b@example.org or call 202-555-0143", "mail <email> or call <phone>"),
+        ("202-555-0143(202) 555-0143+1 202 555 0143", "<phone><phone><phone>"),
         ("won 3-2 in 1998 at 12:30", "won 3-2 in 1998 at 12:30"),
         ("half @ time", "half @ time"),
     ],
