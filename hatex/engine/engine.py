@@ -11,7 +11,7 @@ import numpy as np
 from hatex.engine.prompted import PromptedModel
 from hatex.engine.verdict import build_verdict
 from hatex.explanation.protocol import ExplainOptions
-from hatex.routing.identity import fingerprint, model_id
+from hatex.routing.identity import Settings, fingerprint, model_id
 from hatex.routing.strategies import check_strategy, fall_back, gate_weights
 from hatex.types import (
     LABELS,
@@ -59,8 +59,17 @@ class Engine:
 
     @property
     def fingerprint(self) -> str:
-        """Short digest of base, adapters, router and prompt."""
-        return fingerprint(self.artefacts, self.model.prompt, self.fallback)
+        """Short digest of base, adapters, router, encoder, prompt and whatever else decides an answer."""
+        settings = Settings(
+            prompt=self.model.prompt,
+            policy=self.policy,
+            fallback=self.fallback,
+            groups=self.groups,
+            max_tokens=self.model.max_tokens,
+            encoder_tokens=self.encoder.max_tokens,
+            explain=self.explain_options,
+        )
+        return fingerprint(self.artefacts, settings)
 
     def model_id(self, strategy: str, space: BlendSpace = "delta") -> str:
         """What a verdict's `model` says: fingerprint and strategy (and the blend space, if not `delta`)."""

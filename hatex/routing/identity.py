@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hatex.types import BlendSpace
+from hatex.types import BlendSpace, Policy
 
 if TYPE_CHECKING:
     from hatex.data.prompts import Prompt
@@ -25,16 +26,31 @@ def digests(*artefacts: Artefact) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What decides an answer beside the artefacts. How fast it comes (batches, compiling, devices) is not in here.
+
+    `explain` are the engine's options of explaining, of which this layer knows no more than how they are written.
+    """
+
+    prompt: Prompt
+    policy: Policy
+    fallback: tuple[str, float] | None
+    groups: tuple[str, ...]
+    max_tokens: int
+    encoder_tokens: int
+    explain: object
+
+
 def fallback_of(section: FallbackSection | None) -> tuple[str, float] | None:
     """A recipe's fallback as engines hold it: the strategy, and the gate weight below which it counts."""
     return None if section is None else (section.to, section.below)
 
 
-def fingerprint(artefacts: Mapping[str, str], prompt: Prompt, fallback: tuple[str, float] | None) -> str:
-    """Short digest of base, adapters, router, encoder (`digests`) and prompt."""
+def fingerprint(artefacts: Mapping[str, str], settings: Settings) -> str:
+    """Short digest of base, adapters, router, encoder (`digests`) and of the settings they answer by."""
     text = "\n".join(f"{ref} {digest}" for ref, digest in sorted(artefacts.items()))
-    also = "" if fallback is None else f"\n{fallback}"
-    return hashlib.sha256(f"{text}\n{prompt}{also}".encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{text}\n{settings}".encode()).hexdigest()[:12]
 
 
 def model_id(fingerprint: str, strategy: str, space: BlendSpace) -> str:

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from hatex.data.groups import GROUPS
 from hatex.data.prompts import load_prompt
 from hatex.errors import IntegrityError, RegistryError
+from hatex.explanation.protocol import ExplainOptions
 from hatex.jsonl import RESERVED_FIELDS, BadLine, Line
-from hatex.routing.identity import digests, fallback_of, fingerprint, model_id
-from hatex.types import NO_PROGRESS, Progress
+from hatex.routing.identity import Settings, digests, fallback_of, fingerprint, model_id
+from hatex.types import NO_PROGRESS, Policy, Progress
 from hatex.workflows.partial import PartialFile
 from hatex.workflows.route_answers import Answers, Asked, Batch
 
@@ -94,5 +96,13 @@ def expected_model(recipe: Recipe, registry: Registry, asked: Asked, progress: P
         encoder = ensure_encoder(recipe.encoder, registry, progress=progress)
     adapters = [registry.find("adapter", name, base=base.name) for name in recipe.adapters]
     parts = digests(base, *adapters, encoder, registry.find("router", recipe.router))
-    model = fingerprint(parts, load_prompt(recipe.prompt), fallback_of(recipe.route.fallback))
-    return model_id(model, asked.strategy, asked.space)
+    settings = Settings(
+        prompt=load_prompt(recipe.prompt),
+        policy=Policy(**recipe.route.policy.model_dump()),
+        fallback=fallback_of(recipe.route.fallback),
+        groups=recipe.groups or GROUPS,
+        max_tokens=recipe.route.max_tokens,
+        encoder_tokens=recipe.encoder.max_tokens,
+        explain=ExplainOptions.of(recipe.explain),
+    )
+    return model_id(fingerprint(parts, settings), asked.strategy, asked.space)
