@@ -95,6 +95,7 @@ def make_plan(
     if compares(train, names):
         find_opponent(recipe)
     splits: tuple[Split, ...] = ("train", "tune", "report") if train.report_posts else ("train", "tune")
+    _check_prepared(recipe)
     examples = read_examples(Path(train.data), splits=splits)
     prompt = load_prompt(recipe.prompt)
     plan = Plan(recipe, train, registry, examples, prompt, names, resume, replace, progress, processes)
@@ -134,27 +135,30 @@ def check_machine(plan: Plan) -> None:
 
 
 def prepare_missing(recipe: Recipe, registry: Registry, progress: Progress) -> None:
-    """Prepare `train.data` where it is not there yet and is what the recipe's own `prepare` section writes.
-
-    Raises DataError where it is there, but from other files or settings than the recipe's.
-    """
-    train = recipe.require("train")
-    if recipe.prepare is None or Path(recipe.prepare.output) != Path(train.data):
-        return
-    if (Path(train.data) / FILE_NAME).is_file():
-        _check_prepared(recipe.prepare, Path(train.data) / CARD_JSON)
+    """Prepare `train.data` where it is not there yet and is what the recipe's own `prepare` section writes."""
+    data = Path(recipe.require("train").data)
+    if _writer_of(data, recipe) is None or (data / FILE_NAME).is_file():
         return
     from hatex.workflows.prepare import prepare
 
-    progress.say(f"{train.data} is not there yet: preparing it")
+    progress.say(f"{data} is not there yet: preparing it")
     prepare(recipe, registry=registry, only="data", progress=progress)
 
 
-def _check_prepared(section: PrepareSection, card: Path) -> None:
+def _writer_of(data: Path, recipe: Recipe) -> PrepareSection | None:
+    """The recipe's `prepare` section, if that is what writes `data`."""
+    section = recipe.prepare
+    return section if section is not None and Path(section.output) == data else None
+
+
+def _check_prepared(recipe: Recipe) -> None:
+    """Raise DataError where `train.data` is from other files or settings than the recipe's `prepare` section names."""
     from hatex.workflows.prepare_plan import plan_data
 
+    data = Path(recipe.require("train").data)
+    section, card = _writer_of(data, recipe), data / CARD_JSON
     known = json.loads(card.read_text("utf-8")).get("key") if card.is_file() else None
-    if known is None:
+    if section is None or known is None:
         return
     try:
         key = plan_data(section).key
@@ -163,7 +167,7 @@ def _check_prepared(section: PrepareSection, card: Path) -> None:
     if key != known:
         raise DataError(
             "prepared from other files or settings than those of the recipe",
-            where=str(card.parent),
+            where=str(data),
             hint="run `hatex prepare` with this recipe, or name another folder in prepare.output and train.data",
         )
 

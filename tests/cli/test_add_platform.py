@@ -90,7 +90,8 @@ def test_a_csv_becomes_an_adapter_a_router_and_a_comparison(tiny, recipes, tmp_p
     assert set(json.loads(capsys.readouterr().out)["gates"]) == {"one", "two", "mine", "full"}
 
     write_csv(tmp_path / "mine.csv", "{} over and over")
-    assert main(["train", str(recipes), "--registry", str(home), "--replace", "--json", "--quiet"]) == 1
-    error = json.loads(capsys.readouterr().out)["error"]
-    assert "prepared from other files" in error["message"]
-    assert "hatex prepare" in error["hint"]
+    for option in ("--replace", "--dry-run"):
+        assert main(["train", str(recipes), "--registry", str(home), option, "--json", "--quiet"]) == 1
+        error = json.loads(capsys.readouterr().out)["error"]
+        assert "prepared from other files" in error["message"]
+        assert "hatex prepare" in error["hint"]
