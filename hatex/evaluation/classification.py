@@ -33,7 +33,7 @@ def balanced_accuracy(scored: Scored, weights: Array) -> Array:
     """Mean recall of the cells that have gold posts."""
     counts = confusion(scored, weights)
     recall = ratio(np.einsum("bii->bi", counts), counts.sum(axis=2))
-    return _mean_over_cells(recall)
+    return _mean_over_cells(recall, scored.gold)
 
 
 def confusion(scored: Scored, weights: Array) -> Array:
@@ -56,12 +56,16 @@ def macro_f1(scored: Scored, weights: Array) -> Array:
     """Mean F1 of the cells that have gold posts (two at least: with one, guessing it blindly would look
     perfect).
     """
-    return _mean_over_cells(class_f1(scored, weights))
+    return _mean_over_cells(class_f1(scored, weights), scored.gold)
 
 
-def _mean_over_cells(values: Array) -> Array:
-    """Mean over the cells that have a value, shape (replicates,)."""
-    return ratio(np.nansum(values, axis=1), np.isfinite(values).sum(axis=1).astype(float))
+def _mean_over_cells(values: Array, gold: Gold) -> Array:
+    """Mean over the cells that have gold posts, shape (replicates,).
+
+    NaN where a replicate has drawn none of a rare one: the mean of the others would be about another question, and
+    near 1 where a single common cell is left.
+    """
+    return np.asarray(values[:, np.unique(gold.label[gold.is_decided])].mean(axis=1))
 
 
 def ranked_auc(scores: Array, is_positive: Bools, weights: Array) -> Array:
@@ -75,11 +79,16 @@ def ranked_auc(scores: Array, is_positive: Bools, weights: Array) -> Array:
 
 
 def ranked_precision(scores: Array, is_positive: Bools, weights: Array) -> Array:
-    """Sum over thresholds of (recall step) x precision, as scikit-learn's `average_precision_score`."""
+    """Sum over thresholds of (recall step) x precision, as scikit-learn's `average_precision_score`.
+
+    NaN without positives, and without negatives as well: nothing is ranked there.
+    """
     blocks = TieBlocks.of(-scores)
     hits = blocks.sums(weights * is_positive)
     precision = ratio(np.cumsum(hits, axis=1), np.cumsum(blocks.sums(weights), axis=1), 0.0)
-    return ratio((hits * precision).sum(axis=1), hits.sum(axis=1))
+    positives = hits.sum(axis=1)
+    is_ranked = positives < weights.sum(axis=1)
+    return np.where(is_ranked, ratio((hits * precision).sum(axis=1), positives), np.nan)
 
 
 def auroc(scored: Scored, weights: Array) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +13,9 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 Statistic = Callable[[Array], Array]
 """Weights of the posts, shape (replicates, posts), to one value per replicate; NaN where it is undefined."""
+
+LEAST_CLUSTERS: Final = 5
+"""Resampling fewer than these tells nothing: of one thread, every resample is the thread itself."""
 
 _CHUNK_CELLS: Final = 1_000_000
 """Weights held at once (8 MB), so that `--all` on a large set costs time but not memory."""
@@ -61,16 +64,18 @@ class Estimate:
 class Sample:
     """A value with its replicates, shape (resamples,), before they become an interval; `n` as in `Estimate`.
 
+    `clusters` is how many clusters of posts were resampled (of several data sets, where there were fewest).
     Replicates of two samples belong together row by row when they come from the same posts and seed.
     """
 
     value: float
     replicates: Array
     n: int
+    clusters: int
 
     def minus(self, other: Sample) -> Sample:
         """The difference on the same resamples (paired bootstrap)."""
-        return Sample(self.value - other.value, self.replicates - other.replicates, self.n)
+        return replace(self, value=self.value - other.value, replicates=self.replicates - other.replicates)
 
     @staticmethod
     def mean(samples: Sequence[Sample]) -> Sample:
@@ -79,6 +84,7 @@ class Sample:
             float(np.mean([sample.value for sample in samples])),
             np.mean([sample.replicates for sample in samples], axis=0),
             sum(sample.n for sample in samples),
+            min(sample.clusters for sample in samples),
         )
 
 
@@ -99,7 +105,7 @@ class Bootstrap:
         `clusters` holds 0..m-1, shape (posts,); `stream` (the data set's name) separates the random numbers.
         """
         rng = np.random.default_rng([self.seed, zlib.crc32(stream.encode())])
-        n_clusters = int(clusters.max()) + 1
+        n_clusters = count_clusters(clusters)
         chunk = max(1, _CHUNK_CELLS // max(len(clusters), n_clusters))
         for start in range(0, self.resamples, chunk):
             rows = min(chunk, self.resamples - start)
@@ -118,7 +124,7 @@ class Bootstrap:
         """The statistic on all posts and on every resample; needs at least one post."""
         value = float(statistic(np.ones((1, len(clusters))))[0])
         n = len(clusters) if n is None else n
-        return Sample(value, self.replicates(statistic, clusters, stream), n)
+        return Sample(value, self.replicates(statistic, clusters, stream), n, count_clusters(clusters))
 
     def estimate(
         self, statistic: Statistic, clusters: npt.NDArray[np.int64], stream: str, n: int | None = None
@@ -140,6 +146,8 @@ class Bootstrap:
         defined = sample.replicates[np.isfinite(sample.replicates)]
         if n < 2 or len(defined) * 2 < len(sample.replicates) or len(defined) < 2:
             return Estimate(value, None, None, n, "too few posts to resample")
+        if sample.clusters < LEAST_CLUSTERS:
+            return Estimate(value, None, None, n, "too few groups of posts to resample")
         tail = (1 - self.confidence) / 2
         low, high = np.quantile(defined, [tail, 1 - tail])
         return Estimate(value, min(float(low), value), max(float(high), value), n)
@@ -154,6 +162,11 @@ def proportion(correct: npt.NDArray[np.bool_], confidence: float, what: str = "c
         return Estimate.missing(f"no {what}")
     interval = binomtest(int(correct.sum()), n).proportion_ci(confidence, method="wilson")
     return Estimate(float(correct.mean()), float(interval.low), float(interval.high), n)
+
+
+def count_clusters(clusters: npt.NDArray[np.int64]) -> int:
+    """How many clusters there are; they are numbered from 0 up, as by `cluster_numbers`."""
+    return int(clusters.max()) + 1
 
 
 def cluster_numbers(names: list[str]) -> npt.NDArray[np.int64]:

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from hatex.evaluation.estimate import Array, Bootstrap, Estimate, Sample
+from hatex.evaluation.estimate import Array, Bootstrap, Estimate, Sample, count_clusters
 from hatex.evaluation.gold import Bools, Gold, Scored
 
 
@@ -85,7 +85,8 @@ def sample_metrics(
             if gap is None:
                 column = next(columns)
                 value = float(values[row, column, 0])
-                cells.append(Sample(value, replicates[row, column], metric.posts(gold)))
+                clusters = count_clusters(gold.clusters)
+                cells.append(Sample(value, replicates[row, column], metric.posts(gold), clusters))
             else:
                 cells.append(gap)
         out.append(cells)

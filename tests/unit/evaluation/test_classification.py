@@ -101,6 +101,16 @@ def test_class_without_gold_posts_is_left_out(gold_of):
     assert str(estimate) == "n/a (no post is offensive)"
 
 
+@pytest.mark.parametrize("name", ["macro_f1", "balanced_accuracy", "average_precision", "auroc"])
+def test_resamples_that_miss_a_rare_class_do_not_count_as_perfect(gold_of, name):
+    gold = gold_of(*["h"] * 3, *["n"] * 97)
+    scored = Scored(gold, np.array([[0.8, 0.1, 0.1]] * 100))
+    without = np.array([[0.0] * 3 + [1.0] * 97, [1.0] * 3 + [0.0] * 97])
+    assert np.isnan(METRICS[name].compute(scored, without)).all()
+    estimate = METRICS[name].estimate(scored, Bootstrap(1, 400))
+    assert estimate.high < 0.6
+
+
 def test_one_class_has_no_auroc(gold_of):
     scored = Scored(gold_of("h", "h", "hX"), np.full((3, 3), 1 / 3))
     estimate = METRICS["auroc"].estimate(scored, Bootstrap(1, 50))

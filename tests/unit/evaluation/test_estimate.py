@@ -59,21 +59,29 @@ def test_no_number_without_a_reason():
     assert str(undefined) == "n/a (undefined on these posts)"
 
 
+def test_posts_of_a_few_threads_give_no_interval():
+    """One thread has a width of 0, and a difference of one post would be told as significant."""
+    values, threads = np.arange(200) % 3.0, np.arange(200) % 4
+    got = Bootstrap(1).estimate(lambda w: weighted_mean(values, w), threads, "x")
+    assert got.value is not None
+    assert (got.low, got.why_missing) == (None, "too few groups of posts to resample")
+
+
 @pytest.mark.parametrize("estimate", [Estimate(0.5, 0.4, 0.6, 9), Estimate.missing("why", 3)])
 def test_json_round_trip(estimate):
     assert Estimate.from_json(json.loads(json.dumps(estimate.to_json()))) == estimate
 
 
 def test_interval_holds_the_value_even_where_resampling_is_biased():
-    got = Bootstrap(1).interval(Sample(0.1, np.linspace(0.2, 0.4, 100), 10))
+    got = Bootstrap(1).interval(Sample(0.1, np.linspace(0.2, 0.4, 100), 10, 10))
     assert got.low == 0.1
 
 
 def test_samples_subtract_and_average_row_by_row():
-    first, second = Sample(0.5, np.array([0.4, 0.6]), 10), Sample(0.3, np.array([0.1, 0.5]), 20)
+    first, second = Sample(0.5, np.array([0.4, 0.6]), 10, 6), Sample(0.3, np.array([0.1, 0.5]), 20, 9)
     difference, mean = first.minus(second), Sample.mean([first, second])
     assert difference.value == pytest.approx(0.2)
     np.testing.assert_allclose(difference.replicates, [0.3, 0.1])
     assert mean.value == pytest.approx(0.4)
-    assert mean.n == 30
+    assert (mean.n, mean.clusters) == (30, 6)
     np.testing.assert_allclose(mean.replicates, [0.25, 0.55])
