@@ -52,20 +52,26 @@ def build_optimizer(train: TrainSection, parameters: list[nn.Parameter]) -> torc
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The state of every parameter, as `INDEX.KEY`."""
-    state = optimizer.state_dict()["state"]
+    """A copy of the state of every parameter in main memory, as `INDEX.KEY`; a whole number is an int64 scalar.
+
+    Read where it lies: the `state_dict` of bitsandbytes' optimizers nests it so that FSDP looks past it, and their
+    8-bit parameters share one code book, which safetensors does not write twice.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     return {
-        f"{index}.{key}": torch.as_tensor(value)
-        for index, entry in state.items()
-        for key, value in entry.items()
+        f"{index}.{key}": torch.as_tensor(value).to("cpu", copy=True)
+        for index, parameter in enumerate(parameters)
+        for key, value in optimizer.state.get(parameter, {}).items()
     }
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Take up a state that `optimizer_tensors` gave."""
     record = optimizer.state_dict()
-    state: dict[int, dict[str, Tensor]] = {}
+    state: dict[int, dict[str, Tensor | int]] = {}
     for name, tensor in tensors.items():
         index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = tensor
+        # bitsandbytes counts its steps in a plain int, and its kernels take no tensor for it.
+        is_count = tensor.ndim == 0 and tensor.dtype == torch.int64
+        state.setdefault(int(index), {})[key] = int(tensor) if is_count else tensor
     optimizer.load_state_dict({**record, "state": state})
