@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import torch
@@ -30,6 +31,11 @@ REFUSED: Final = {
     "FSDP_OFFLOAD_PARAMS": "FSDP with parameters offloaded to the processor",
 }
 """What `accelerate launch` may be told and hatex does not do, by the variable that says so."""
+
+PATIENCE: Final = timedelta(days=7)
+"""How long a process waits for the others. Ten minutes, NCCL's own word, are over while the main one alone fetches and
+quantises a base, prepares data or fits the router.
+"""
 
 
 class Team:
@@ -118,5 +124,5 @@ def join_team(device: str) -> Team:
             f"hatex does not train with {', '.join(refused)}",
             hint="launch with `--multi_gpu`, or with `--use_fsdp` where the base is too large for one device",
         )
-    state = PartialState(cpu=compute_device(device).type == "cpu")
+    state = PartialState(cpu=compute_device(device).type == "cpu", timeout=PATIENCE)
     return Team(state, spreads_base=parse_flag_from_env(FSDP))
