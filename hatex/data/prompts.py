@@ -134,6 +134,17 @@ class Prompt:
         """What stands at the label position, one string a label of `types.LABELS`."""
         return tuple(self.label.format(label=label) for label in LABELS)
 
+    def label_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+        """The fewest tokens that tell each label from the others, in the order of `types.LABELS`.
+
+        What follows of a longer word says nothing more, and no loss over votes teaches it.
+        """
+        encoded = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in self.label_texts]
+        return [
+            next((ids[:n] for n in range(1, len(ids)) if sum(ids[:n] == e[:n] for e in encoded) == 1), ids)
+            for ids in encoded
+        ]
+
     def render(self, post: Post) -> str:
         """The prompt of a post, up to the label position."""
         before, after = self._parts

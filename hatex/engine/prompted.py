@@ -173,7 +173,7 @@ class PromptedModel:
         """Attributions to P(labels[i]), one list a post, each `(start, end, attribution)` of a token.
 
         Offsets count characters of the post as the prompt shows it. Raises UsageError where the label does not stand
-        right behind the post, or is more than one token.
+        right behind the post, or one token does not tell it from the others.
         """
         import torch
 
@@ -181,7 +181,7 @@ class PromptedModel:
 
         if self.prompt.preface or any(len(ids) > 1 for ids in self._label_ids):
             raise UsageError(
-                f"gradients need a template with one-token labels behind the post, unlike {self.prompt.name}",
+                f"gradients need labels that differ in the token right behind the post, unlike {self.prompt.name}'s",
                 hint="use --evidence leave-out",
             )
         rows = torch.from_numpy(np.asarray(gates)).float()
@@ -237,9 +237,7 @@ class PromptedModel:
 
     @cached_property
     def _label_ids(self) -> list[list[int]]:
-        return [
-            self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in self.prompt.label_texts
-        ]
+        return self.prompt.label_ids(self.tokenizer)
 
     def _reader(self, space: BlendSpace) -> PromptReader:
         from hatex.model.reading import PromptReader

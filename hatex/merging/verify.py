@@ -38,14 +38,14 @@ class ProbeTokens:
 def encode_probes(
     base: Path, prompt: Prompt, texts: Sequence[str] = PROBES, *, max_tokens: int = 512
 ) -> ProbeTokens:
-    """Tokenise the probe posts as the engine does; raises `ModelError` where a label is not one token."""
+    """Tokenise the probe posts as the engine does; raises `ModelError` where labels begin with the same token."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-    labels = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in prompt.label_texts]
+    labels = prompt.label_ids(tokenizer)
     if any(len(ids) != 1 for ids in labels):
         raise ModelError(
-            "a label is more than one token of this base", hint="use a template with other label words"
+            "two labels begin with the same token of this base", hint="use a template with other label words"
         )
     encoded = prompt.encode(tokenizer, texts, max_tokens)
     return ProbeTokens(tuple(each.ids for each in encoded), tuple(ids[0] for ids in labels))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ from hatex.data.prompts import PostView, Prompt
 from hatex.data.votes import plurality, tally, vote_shares
 from hatex.errors import TrainingError
 from hatex.training.rows import TrainingRow
-from hatex.types import Example
+from hatex.types import LABELS, Example, Rationale
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,7 +29,7 @@ def label_tokens(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> list[int
 
     Raises TrainingError where two labels begin with the same token.
     """
-    found = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in prompt.label_texts]
+    found = prompt.label_ids(tokenizer)
     first = [ids[0] for ids in found]
     if len(set(first)) < len(first):
         raise TrainingError(
@@ -57,7 +59,6 @@ def encode_rows(
     With `majority`, only the label sets with most votes count. Answers name targets of the closed list `groups`, in
     its order: that is the order in which they are decoded.
     """
-    labels = [_token_ids(tokenizer, text) for text in prompt.label_texts]
     shown, answers = [], []
     for example in examples:
         rng = Random(f"{seed}/{example.id}")
@@ -69,22 +70,20 @@ def encode_rows(
     weights = weights or [1.0] * len(examples)
     for example, tokens, answer, weight in zip(examples, prompts, answers, weights, strict=True):
         summary = _written(example, "summary")
-        preface = _token_ids(tokenizer, prompt.render_preface(summary))
-        pieces = [(list(tokens.ids), False), (preface, with_answers and bool(summary))]
-        label_at = len(tokens.ids) + len(preface) - 1
+        preface = _tokenise(tokenizer, [(prompt.render_preface(summary), with_answers and bool(summary))])
+        encoded = [*((token, False) for token in tokens.ids), *preface]
+        label_at = len(encoded) - 1
         if answer is not None and not tokens.truncated:
-            label, parts = answer
+            (first, _), *rest = _tokenise(tokenizer, answer)
             # The label's first token is the label loss's; what may follow of it is part of the answer.
-            pieces += [(labels[label][:1], False), (labels[label][1:], True)]
-            pieces += [(_token_ids(tokenizer, text), is_supervised) for text, is_supervised in parts]
-        flags = [flag for ids, flag in pieces for _ in ids]
+            encoded += [(first, False), *rest]
         rows.append(
             TrainingRow(
                 example.id,
                 example.dataset,
-                tuple(token for ids, _ in pieces for token in ids),
+                tuple(token for token, _ in encoded),
                 label_at,
-                tuple(at for at, flag in enumerate(flags) if flag),
+                tuple(at for at, (_, is_supervised) in enumerate(encoded) if is_supervised),
                 vote_shares(tally(plurality(example.votes)) if majority else example.votes),
                 weight,
             )
@@ -105,30 +104,63 @@ def guess_rows(
     return rows
 
 
-def _token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
+def _tokenise(
+    tokenizer: PreTrainedTokenizerBase, pieces: Sequence[tuple[str, bool]]
+) -> list[tuple[int, bool]]:
+    """Tokens of the pieces as one string, each with what is said of the piece that it ends in.
+
+    One string, as decoding reads it: some tokenizers put a token of their own before every string.
+    """
+    text = "".join(piece for piece, _ in pieces)
+    if not text:
+        return []
+    ends = list(accumulate(len(piece) for piece, _ in pieces))
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    return [
+        (token, pieces[bisect_right(ends, max(end - 1, 0))][1])
+        for token, (_, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    ]
 
 
 def _answer(
     example: Example, prompt: Prompt, groups: Sequence[str], edited: Edited
-) -> tuple[int, list[tuple[str, bool]]] | None:
-    """Label index and the answer in pieces, each with whether it is supervised; None where nothing is known."""
+) -> list[tuple[str, bool]] | None:
+    """Label and answer in pieces, each with whether it is supervised; None where nothing is known."""
     label = _label_of(example)
-    reason = _written(example, "reason") if "{reason}" in prompt.answer else ""
-    if label == 0 or not (example.has_targets or (example.has_rationales and example.rationales) or reason):
+    targets, marked, reason = _targets(example, groups), _marked(example), _written(example, "reason")
+    has_reason = bool(reason) and "{reason}" in prompt.answer
+    if label == 0 or not (targets is not None or marked or has_reason):
         return None
-    view = PostView.of(edited.text)
-    words = _marked_words(example, view, edited)
-    targets = [name for name in groups if name in example.targets]
-    known = {"{targets}": example.has_targets, "{words}": example.has_rationales, "{reason}": bool(reason)}
-    return label, [
+    words = _marked_words(marked or (), PostView.of(edited.text), edited)
+    known = {"{targets}": targets is not None, "{words}": marked is not None, "{reason}": has_reason}
+    return [(prompt.label_texts[label], True)] + [
         (
-            replace(prompt, answer=line).render_answer(targets, words, reason),
+            replace(prompt, answer=line).render_answer(targets or (), words, reason),
             all(is_known for slot, is_known in known.items() if slot in line),
         )
         for line in re.split(r"(?=\n.)", prompt.answer)
         if line
     ]
+
+
+def _targets(example: Example, groups: Sequence[str]) -> list[str] | None:
+    """Groups of the closed list that the annotators named, or else the one who wrote the explanation.
+
+    None where nobody was asked, or what they named is not in the list: "none" would be false then.
+    """
+    named = example.targets if example.has_targets else (example.explanation or {}).get("affected_groups")
+    if named is None:
+        return None
+    targets = [name for name in groups if name in named]
+    return targets if targets or not named else None
+
+
+def _marked(example: Example) -> Sequence[Rationale] | None:
+    """What annotators marked, or else the one who wrote the explanation; None where nobody was asked."""
+    if example.has_rationales:
+        return example.rationales
+    quotes = (example.explanation or {}).get("harmful_words")
+    return None if quotes is None else [Rationale(quote["start"], quote["end"]) for quote in quotes]
 
 
 def _written(example: Example, field: str) -> str:
@@ -137,15 +169,19 @@ def _written(example: Example, field: str) -> str:
 
 
 def _label_of(example: Example) -> int:
-    """The label that stands before the answer: the plurality's; a tie or a coarse set takes its milder toxic label."""
+    """The label that stands before the answer: the plurality's; a tie or a coarse set takes its mildest one.
+
+    Of a set that holds `neutral` too, that is a toxic one only where people marked words or named groups.
+    """
     top = plurality(example.votes)[0]
-    return {"neutral": 0, "offensive": 1, "hate": 2}["offensive" if len(top) > 1 else top[0]]
+    is_harmful = "neutral" not in top or (len(top) > 1 and (example.rationales or example.targets))
+    return min(LABELS.index(label) for label in top if not is_harmful or label != "neutral")
 
 
-def _marked_words(example: Example, view: PostView, edited: Edited) -> list[str]:
+def _marked_words(rationales: Sequence[Rationale], view: PostView, edited: Edited) -> list[str]:
     """Runs of words that at least half of the annotators with rationales marked, as they stand in the prompt."""
     by_annotator: dict[str | None, set[int]] = defaultdict(set)
-    for rationale in example.rationales:
+    for rationale in rationales:
         start, end = edited.edited_span(rationale.start, rationale.end)
         by_annotator[rationale.annotator].update(view.words_within(start, end))
     counts = Counter(word for marked in by_annotator.values() for word in marked)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from transformers import PreTrainedTokenizerFast
 
 from hatex.data.prompts import PostView, load_prompt
 from hatex.errors import TrainingError
@@ -201,6 +202,85 @@ def test_explanation_first_templates_supervise_what_was_written(make_example, to
     assert supervised.endswith("\nHarmful words: silly clowns\nReason for harm: It belittles.\n")
     assert "It mocks a club." in supervised
     assert decode(tokenizer, bare, bare.answer_at) == "\nAffected groups: Women\nHarmful words: silly clowns"
+
+
+def test_posts_that_may_be_harmless_teach_no_answer_unless_people_marked_harm(
+    make_example, tokenizer
+) -> None:
+    """A table's `not_hate: neutral|offensive` with a column of targets: nobody said that the post is offensive."""
+    not_hate = make_example(1, labels=("neutral", "offensive"))
+    unmarked = replace(not_hate, targets=(), rationales=(), has_rationales=False)
+    silent = replace(unmarked, votes=(Vote(("neutral", "offensive", "hate"), 3),))
+    rows = encode([unmarked, silent, replace(not_hate, targets=())], tokenizer)
+    assert [bool(row.answer_at) for row in rows] == [False, False, True]
+    assert decode(tokenizer, rows[2], [rows[2].label_at + 1]) == " offensive"
+
+
+def test_groups_outside_of_the_closed_list_are_not_taught_as_none(make_example, tokenizer) -> None:
+    unknown, partly = (replace(make_example(1), targets=names) for names in (("women",), ("women", "Men")))
+    first, second = encode([unknown, partly], tokenizer)
+    assert decode(tokenizer, first, first.answer_at) == "\nWords: silly clowns\n"
+    assert decode(tokenizer, second, second.answer_at) == "\nTargets: Men\nWords: silly clowns\n"
+
+
+def test_written_groups_and_words_stand_in_where_nobody_was_asked(make_example, tokenizer) -> None:
+    start = make_example(1).text.find("clowns")
+    written = {
+        "reason": "It belittles.",
+        "affected_groups": ["Men"],
+        "harmful_words": [{"text": "clowns", "start": start, "end": start + 6, "group": None}],
+    }
+    asked = replace(make_example(1), explanation=written)
+    unasked = replace(asked, targets=(), has_targets=False, rationales=(), has_rationales=False)
+    by_people, by_writer = encode([asked, unasked], tokenizer)
+    assert decode(tokenizer, by_people, by_people.answer_at) == "\nTargets: Women\nWords: silly clowns\n"
+    assert decode(tokenizer, by_writer, by_writer.answer_at) == "\nTargets: Men\nWords: clowns\n"
+
+
+def sentencepiece() -> PreTrainedTokenizerFast:
+    """A tokenizer that, as Llama-2's, puts a space before every string and knows line breaks as bytes."""
+    from tokenizers import Tokenizer, decoders, models, normalizers
+
+    names = [
+        "<unk>",
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+        "\u2581",
+        *"abcdefghijklmnopqrstuvwxyzTWPL:.",
+    ]
+    merges = []
+    for word in ("\u2581neutral", "\u2581offensive", "\u2581hate"):
+        for end in range(2, len(word) + 1):
+            if word[:end] not in names:
+                names.append(word[:end])
+                merges.append((word[: end - 1], word[end - 1]))
+    vocabulary = {name: number for number, name in enumerate(names)}
+    model = models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True)
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    )
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+
+
+def test_an_answer_is_tokenised_as_decoding_reads_it(make_example) -> None:
+    tokenizer = sentencepiece()
+    prompt = replace(COMPACT, label="{label}")
+    (row,) = encode([make_example(1)], tokenizer, prompt)
+    served = "offensive" + prompt.render_answer(["Women"], ["silly clowns"])
+    assert list(row.ids[row.label_at + 1 :]) == tokenizer(served)["input_ids"]
+    assert tokenizer.convert_ids_to_tokens(row.ids[row.label_at + 2]) == "<0x0A>"
+    assert row.answer_at == tuple(range(row.label_at + 2, len(row.ids)))
+
+
+def test_a_label_is_told_by_the_fewest_tokens_that_differ(tokenizer) -> None:
+    whole = COMPACT.label_ids(tokenizer)
+    assert [len(ids) for ids in whole] == [1, 1, 1]
+    spelled = replace(COMPACT, label="|{label}").label_ids(tokenizer)
+    assert [tokenizer.decode(ids) for ids in spelled] == ["|n", "|o", "|h"]
+    assert label_tokens(replace(COMPACT, label="{label}!"), tokenizer) == [
+        tokenizer(letter)["input_ids"][0] for letter in "noh"
+    ]
 
 
 def test_labels_that_begin_alike_are_refused(tokenizer) -> None:
