@@ -15,7 +15,7 @@ class LoraSection(Section):
     alpha: float = Field(default=16, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     rslora: bool = False
-    modules: tuple[str, ...] | None = None
+    modules: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Names of the linear layers; absent: every linear layer but the output head."""
 
 
@@ -93,7 +93,8 @@ class TrainSection(Section):
     batch_rows: int | None = Field(default=None, gt=0)
     """Most posts of one batch; absent: as many as `batch_tokens` holds."""
     max_tokens: int = Field(default=128, gt=8)
-    """Posts are cut so that prompt and answer fit."""
+    """Posts are cut so that the prompt fits; what is written behind it (an explanation that comes first, the answer)
+    comes on top."""
     explanation_weight: float = Field(default=0.0, ge=0)
     """Weight of the explanation-token loss beside the label loss."""
     formatting_noise: float = Field(default=0.0, ge=0, le=1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,30 @@ def save_checkpoint(
         ) from error
     for old in checkpoints(folder)[:-KEPT]:
         shutil.rmtree(old)
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Keep other runs away from an adapter's checkpoints, which they would prune and overwrite.
+
+    Raises TrainingError where one is at work there; what a killed run held is free.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise TrainingError(
+            f"another run is training {folder.name} in this registry",
+            where=str(folder),
+            hint="wait for it, name the adapter otherwise, or use another --registry",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def checkpoints(folder: Path) -> list[Path]:

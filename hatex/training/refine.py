@@ -7,7 +7,7 @@ of a mixture of experts, Jacobs et al., 1991), while the platform's name goes on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from hatex.data.votes import vote_shares
 from hatex.routing.router import Router
 from hatex.training.losses import SET_MEMBERS
+from hatex.training.weights import class_weights, example_weights
 from hatex.types import Example, Progress
 
 if TYPE_CHECKING:
@@ -28,16 +29,26 @@ if TYPE_CHECKING:
 
 
 def refine_router(
-    engine: Engine, section: RefineSection, examples: Sequence[Example], progress: Progress
+    engine: Engine,
+    section: RefineSection,
+    examples: Sequence[Example],
+    priors: Mapping[str, Mapping[str, float]],
+    progress: Progress,
 ) -> tuple[Router, dict[str, float]]:
-    """The engine's router with gates that answer better; its mixture loss on the examples before and after."""
+    """The engine's router with gates that answer better; its mixture loss on the examples before and after.
+
+    Platforms count alike, as in the router's fit, and votes as `priors` of their data set weigh them in training.
+    """
     router = engine.router
     texts = [example.text for example in examples]
     answers = _answers(engine, texts, progress)
     embeddings = torch.from_numpy(engine.encoder.embed(texts, progress)).double()
     masses = torch.from_numpy(answers) @ SET_MEMBERS.T.double()
     shares = torch.tensor([vote_shares(example.votes) for example in examples], dtype=torch.float64)
-    platforms = torch.tensor([router.adapters.index(example.platform) for example in examples])
+    platforms = np.array([router.adapters.index(example.platform) for example in examples])
+    of_platform = torch.from_numpy(class_weights(platforms, len(router.adapters)))
+    counts = of_platform[platforms] * torch.tensor(example_weights(examples, {}, priors))
+    counts, labels = counts / counts.mean(), torch.from_numpy(platforms)
     weights = {
         name: torch.from_numpy(value).double().requires_grad_() for name, value in router.weights.items()
     }
@@ -46,7 +57,8 @@ def refine_router(
         hidden = F.relu(F.linear(embeddings, weights["hidden.weight"], weights["hidden.bias"]))
         logits = F.linear(hidden, weights["output.weight"], weights["output.bias"]) / router.temperature
         mixed = (logits.softmax(-1).unsqueeze(-1) * masses).sum(1)
-        return -(shares * mixed.clamp_min(1e-9).log()).sum(-1).mean(), F.cross_entropy(logits, platforms)
+        likelihood = (shares * mixed.clamp_min(1e-9).log()).sum(-1)
+        return -(counts * likelihood).mean(), F.cross_entropy(logits, labels, of_platform)
 
     optimizer = torch.optim.Adam(weights.values(), lr=section.lr)
     before = 0.0

@@ -1,11 +1,11 @@
-"""Fit the router on embeddings, and the label calibration on what the blend says of tune posts."""
+"""Fit the router on embeddings, and publish it with the label calibration (`calibrate`)."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
@@ -15,19 +15,20 @@ import numpy as np
 
 from hatex.data.examples import in_seeded_order
 from hatex.data.formatting import common_form, vary
+from hatex.data.prompts import load_prompt
 from hatex.data.votes import vote_shares
 from hatex.errors import TrainingError
-from hatex.routing.calibration import Calibration, fit_calibration
+from hatex.model.policy import compute_device, compute_dtype
 from hatex.routing.router import Router
-from hatex.training.weights import example_weights
+from hatex.training.calibrate import calibrate
+from hatex.training.weights import class_weights
 from hatex.types import Example, Progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hatex.engine import Engine
     from hatex.recipe import Recipe
-    from hatex.recipe.train import RouterSection, TrainSection
+    from hatex.recipe.train import RouterSection
     from hatex.registry import Artefact, Registry
     from hatex.routing.encoder import Encoder
 
@@ -62,7 +63,7 @@ def train_router(
     if section.refine is not None:
         engine = assemble(recipe, registry, encoder=encoder, router=fitted, progress=progress)
         chosen = choose_posts(examples, section, "train", section.refine.posts, seed)
-        fitted, figures = refine_router(engine, section.refine, chosen, progress)
+        fitted, figures = refine_router(engine, section.refine, chosen, recipe.train.priors, progress)
         record |= {name: round(value, 4) for name, value in figures.items()}
         tune = choose_posts(examples, section, "tune", section.posts_per_platform, seed)
         record |= _accuracies(fitted, _embed_forms(encoder, tune, progress), _platforms(tune, section))
@@ -81,7 +82,7 @@ def train_router(
         },
     }
     with registry.publish("router", recipe.router, manifest_fields=fields, replace=replace) as folder:
-        calibration = _calibrate(recipe, registry, encoder, fitted, examples, progress)
+        calibration = calibrate(recipe, registry, encoder, fitted, examples, progress)
         fitted.save(folder, calibration.record(recipe.adapters))
         record["seconds"] = round(time.monotonic() - started)
     return record
@@ -90,7 +91,6 @@ def train_router(
 def load_encoder(recipe: Recipe, registry: Registry, progress: Progress) -> tuple[Artefact, Encoder]:
     """The recipe's encoder, fetched if need be, with the layers its router reads; ModelError where it lacks one."""
     from hatex.model.base import ensure_encoder
-    from hatex.model.policy import compute_device
     from hatex.routing.encoder import Encoder
 
     assert recipe.train is not None
@@ -151,17 +151,23 @@ def check_platforms(examples: Sequence[Example], section: RouterSection) -> None
 
 def router_key(recipe: Recipe, registry: Registry, examples: Sequence[Example]) -> str:
     """Digest of all that decides the router: its settings, what it is calibrated with, the examples."""
-    section = recipe.require("train")
+    section, device = recipe.require("train"), compute_device(recipe.base.device)
     adapters = [registry.find("adapter", name, base=recipe.base.name) for name in recipe.adapters]
     record = [
         section.router.model_dump() if section.router is not None else None,
         section.seed,
         recipe.encoder.model_dump(),
-        recipe.prompt,
+        str(load_prompt(recipe.prompt)),
+        (
+            recipe.route.fallback,
+            recipe.route.max_tokens,
+            str(compute_dtype(recipe.base.dtype, device)),
+            device.type,
+        ),
         section.priors,
         [(name, sorted(adapter.rows)) for name, adapter in section.adapters.items()],
         [(artefact.ref, artefact.manifest.digest) for artefact in adapters],
-        [(e.id, e.split, vote_shares(e.votes)) for e in examples if e.split != "report"],
+        [(e.id, e.platform, e.split, e.text, vote_shares(e.votes)) for e in examples if e.split != "report"],
     ]
     return hashlib.sha256(json.dumps(record, default=str).encode()).hexdigest()
 
@@ -212,7 +218,7 @@ def _fit(
         )
         optimizer = torch.optim.Adam(net.parameters(), lr=section.lr, weight_decay=WEIGHT_DECAY)
         x, y = torch.from_numpy(embeddings), torch.from_numpy(labels)
-        weights = torch.from_numpy(_class_weights(labels, len(section.adapters))).float()
+        weights = torch.from_numpy(class_weights(labels, len(section.adapters))).float()
         for _ in range(section.epochs):
             for batch in torch.split(torch.randperm(len(x), generator=generator), BATCH_POSTS):
                 loss = nn.functional.cross_entropy(net(x[batch]), y[batch], weights)
@@ -229,17 +235,12 @@ def _fit(
     return Router(section.adapters, {k: v.detach().numpy().copy() for k, v in tensors.items()})  # type: ignore[operator]
 
 
-def _class_weights(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-    """What a post of each class counts, shape (classes,), so that all classes count alike and a post 1 on average."""
-    return len(labels) / (classes * np.bincount(labels, minlength=classes).clip(1))
-
-
 def _temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """The temperature of least cross-entropy (Guo et al., 2017)."""
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
-    weights = _class_weights(labels, logits.shape[1])[labels]
+    weights = class_weights(labels, logits.shape[1])[labels]
 
     def loss(log_temperature: float) -> float:
         log_probs = log_softmax(logits / np.exp(log_temperature), axis=1)
@@ -256,55 +257,3 @@ def _accuracies(
         name: round(float((router.logits(embeddings).argmax(1) == labels).mean()), 4)
         for name, embeddings in forms.items()
     }
-
-
-def _calibrate(
-    recipe: Recipe,
-    registry: Registry,
-    encoder: Encoder,
-    router: Router,
-    examples: Sequence[Example],
-    progress: Progress,
-) -> Calibration:
-    """Fit on tune posts, each answered by the blend and by every adapter that may answer alone."""
-    from hatex.engine import assemble
-
-    assert recipe.train is not None
-    assert recipe.train.router is not None
-    engine: Engine = assemble(recipe, registry, encoder=encoder, router=router, progress=progress)
-    posts = _tune_posts(examples, recipe.train)
-    texts = [e.text for e in posts]
-    shares = np.array([vote_shares(e.votes) for e in posts])
-    sizes = Counter(e.dataset for e in posts)
-    even = {dataset: len(posts) / len(sizes) / size for dataset, size in sizes.items()}
-    weights = np.array(example_weights(posts, even, recipe.train.priors))
-    gates = [engine.gate(texts, "blend")]
-    if "full" in engine.adapters:
-        gates.append(engine.gate(texts, "full"))
-    answers = [engine.score(texts, g, calibrated=False, progress=progress) for g in gates]
-    return fit_calibration(
-        np.log(np.clip(np.concatenate(answers), 1e-12, 1)),
-        np.concatenate(gates),
-        np.concatenate([shares] * len(gates)),
-        np.concatenate([weights] * len(gates)),
-    )
-
-
-def _tune_posts(examples: Sequence[Example], train: TrainSection) -> list[Example]:
-    """Posts of the data sets that platform adapters are trained on, less those with priors where others are left.
-
-    Others only tell how often their collectors chose harmful posts, and would shift the answers of the adapters that
-    the router gives them; so would sets whose rate is not the one to decide by, and which are weighed in training.
-    """
-    assert train.router is not None
-    pools: dict[str, list[Example]] = defaultdict(list)
-    for example in examples:
-        if example.split == "tune" and example.platform in train.router.adapters:
-            section = train.adapters.get(example.platform)
-            if section is None or not section.rows or example.dataset in section.rows:
-                pools[example.dataset].append(example)
-    chosen = []
-    for dataset in sorted(pools.keys() - train.priors.keys() or pools.keys()):
-        pool = pools[dataset]
-        chosen += in_seeded_order(pool, train.seed)[: train.router.calibration_posts]
-    return chosen

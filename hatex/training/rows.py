@@ -79,8 +79,11 @@ def _pools(examples: Sequence[Example], seed: int) -> dict[str, list[Example]]:
 
 def _rows_before(section: AdapterSection, sections: Mapping[str, AdapterSection]) -> Counter[str]:
     seen: Counter[str] = Counter()
-    while section.init is not None and section.init in sections:
-        section = sections[section.init]
+    passed: set[str] = set()
+    # Two that start from each other are legal, where one of them is in the registry already.
+    while (name := section.init) is not None and name in sections and name not in passed:
+        passed.add(name)
+        section = sections[name]
         seen.update(section.rows)
     return seen
 

@@ -1,4 +1,4 @@
-"""How much a post counts: the weight of its data set, and label-set shares moved to those a recipe wants."""
+"""How much a post counts: by its class, by the weight of its data set, by the label-set shares that a recipe wants."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hatex.data.votes import parse_label_set, vote_shares
 from hatex.types import LABEL_SETS, Example
+
+
+def class_weights(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    """What a post of each class counts, shape (classes,), so that all classes count alike and a post 1 on average."""
+    return len(labels) / (classes * np.bincount(labels, minlength=classes).clip(1))
 
 
 def example_weights(

@@ -5,17 +5,20 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hatex.errors import RegistryError
+from hatex.memory import release_free_pages
 from hatex.model.base import compute_dtype, ensure_base
 from hatex.model.policy import choose_compute, compute_device
 from hatex.recipe.schema import Recipe
 from hatex.registry import Artefact, Registry
 from hatex.types import NO_PROGRESS, Progress
 from hatex.workflows.train_compare import compare
+from hatex.workflows.train_data import prepare_missing
 from hatex.workflows.train_dry import dry_run as run_dry
 from hatex.workflows.train_plan import (
     Plan,
@@ -23,7 +26,6 @@ from hatex.workflows.train_plan import (
     check_machine,
     compares,
     make_plan,
-    prepare_missing,
     with_parents,
 )
 from hatex.workflows.train_publish import measure_adapter, publish_adapter
@@ -85,14 +87,8 @@ def train(
 
         # Before the adapters, for hours later is late to miss an encoder or one of its layers.
         load_encoder(recipe, registry, progress)
-    reports: list[AdapterReport] = []
-    if plan.adapters:
-        ground = _load(plan, team)
-        jobs = [
-            build_job(plan, n, ground.tokenizer, ground.base.manifest.base_identity) for n in plan.adapters
-        ]
-        _check_resumable(plan, ground, jobs)
-        reports = [_train_adapter(plan, ground, job) for job in jobs]
+    reports = _train_adapters(plan, team) if plan.adapters else []
+    release_free_pages()
     router, comparison = None, None
     if team.is_main and plan.trains_router:
         router = _train_router(plan)
@@ -100,6 +96,20 @@ def train(
         comparison = compare(recipe, registry, progress)
     team.wait()
     return TrainReport(tuple(reports), router, comparison=comparison, is_main=team.is_main)
+
+
+def _train_adapters(plan: Plan, team: Team) -> list[AdapterReport]:
+    """Train and publish the plan's adapters, then let go of the base: the router's engine loads its own."""
+    from hatex.training.checkpoint import claim
+
+    ground = _load(plan, team)
+    jobs = [build_job(plan, n, ground.tokenizer, ground.base.manifest.base_identity) for n in plan.adapters]
+    with ExitStack() as claims:
+        if team.is_main:
+            for job in jobs:
+                claims.enter_context(claim(job.folder))
+        _check_resumable(plan, ground, jobs)
+        return [_train_adapter(plan, ground, job) for job in jobs]
 
 
 def _load(plan: Plan, team: Team) -> _Ground:

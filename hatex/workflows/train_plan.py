@@ -10,13 +10,11 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from hatex.data.card import CARD_JSON
-from hatex.data.examples import FILE_NAME, read_examples
+from hatex.data.examples import read_examples
 from hatex.data.groups import GROUPS
 from hatex.data.prompts import Prompt, load_prompt
-from hatex.errors import DataError, RegistryError, TrainingError
-from hatex.model.policy import compute_device
-from hatex.recipe.prepare import PrepareSection
+from hatex.errors import RegistryError, TrainingError
+from hatex.model.policy import compute_device, compute_dtype
 from hatex.recipe.schema import Recipe
 from hatex.recipe.train import TrainSection
 from hatex.registry import Artefact, Registry
@@ -25,6 +23,7 @@ from hatex.training.checks import check_votes, check_weights
 from hatex.training.perspective import check_people, group_examples
 from hatex.types import Example, Progress, Split
 from hatex.workflows.train_compare import find_opponent
+from hatex.workflows.train_data import check_prepared
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -95,7 +94,7 @@ def make_plan(
     if compares(train, names):
         find_opponent(recipe)
     splits: tuple[Split, ...] = ("train", "tune", "report") if train.report_posts else ("train", "tune")
-    _check_prepared(recipe)
+    check_prepared(recipe)
     examples = read_examples(Path(train.data), splits=splits)
     prompt = load_prompt(recipe.prompt)
     plan = Plan(recipe, train, registry, examples, prompt, names, resume, replace, progress, processes)
@@ -132,44 +131,6 @@ def check_machine(plan: Plan) -> None:
     on_cuda = compute_device(plan.recipe.base.device).type == "cuda"
     check_optimizer(plan.train.optimizer, on_cuda=on_cuda)
     check_trackers(plan.train.report_to)
-
-
-def prepare_missing(recipe: Recipe, registry: Registry, progress: Progress) -> None:
-    """Prepare `train.data` where it is not there yet and is what the recipe's own `prepare` section writes."""
-    data = Path(recipe.require("train").data)
-    if _writer_of(data, recipe) is None or (data / FILE_NAME).is_file():
-        return
-    from hatex.workflows.prepare import prepare
-
-    progress.say(f"{data} is not there yet: preparing it")
-    prepare(recipe, registry=registry, only="data", progress=progress)
-
-
-def _writer_of(data: Path, recipe: Recipe) -> PrepareSection | None:
-    """The recipe's `prepare` section, if that is what writes `data`."""
-    section = recipe.prepare
-    return section if section is not None and Path(section.output) == data else None
-
-
-def _check_prepared(recipe: Recipe) -> None:
-    """Raise DataError where `train.data` is from other files or settings than the recipe's `prepare` section names."""
-    from hatex.workflows.prepare_plan import plan_data
-
-    data = Path(recipe.require("train").data)
-    section, card = _writer_of(data, recipe), data / CARD_JSON
-    known = json.loads(card.read_text("utf-8")).get("key") if card.is_file() else None
-    if section is None or known is None:
-        return
-    try:
-        key = plan_data(section).key
-    except DataError:
-        return  # The raw files need not be here any more.
-    if key != known:
-        raise DataError(
-            "prepared from other files or settings than those of the recipe",
-            where=str(data),
-            hint="run `hatex prepare` with this recipe, or name another folder in prepare.output and train.data",
-        )
 
 
 def _names(train: TrainSection, only: Sequence[str]) -> list[str]:
@@ -298,15 +259,19 @@ def _key(plan: Plan, job: Job, identity: str | None) -> str:
     """Digest of all that decides the adapter's bytes but for its parents', so that no checkpoint of another run is
     taken up: `with_parents` adds those.
     """
+    device = compute_device(plan.recipe.base.device)
     record = [
-        plan.recipe.base.dtype,
-        compute_device(plan.recipe.base.device).type,
+        str(compute_dtype(plan.recipe.base.dtype, device)),
+        device.type,
         plan.processes,
         plan.train.model_dump(exclude=_FREE),
         job.section.model_dump(),
         identity,
         str(plan.prompt),
-        [(row.example_id, row.ids, row.shares, row.weight) for row in (*job.rows, *job.tune_rows)],
+        [
+            (row.example_id, row.ids, row.answer_at, row.shares, row.weight)
+            for row in (*job.rows, *job.tune_rows)
+        ],
     ]
     return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -44,7 +44,7 @@ def publish_adapter(
     base, report = parents[0], report_of(job, trained)
     card = Path(plan.train.data) / CARD_JSON
     ids = {row.example_id for row in job.rows}
-    votes = _votes_per_post(plan.examples_of(job.name), ids)
+    votes = 1.0 if plan.train.votes == "majority" else _votes_per_post(plan.examples_of(job.name), ids)
     fields: dict[str, Any] = {
         "base_identity": base.manifest.base_identity,
         "source": {"train": plan.recipe.name},

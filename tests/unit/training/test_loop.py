@@ -17,7 +17,7 @@ from hatex.errors import TrainingError
 from hatex.model.functions import rms_norm
 from hatex.model.gatedlm import GatedLM
 from hatex.recipe.train import TrainSection
-from hatex.training.checkpoint import Progressed, checkpoints, load_checkpoint, save_checkpoint
+from hatex.training.checkpoint import Progressed, checkpoints, claim, load_checkpoint, save_checkpoint
 from hatex.training.encoding import encode_rows, label_tokens
 from hatex.training.initial import fresh_adapter
 from hatex.training.job import Job
@@ -263,6 +263,19 @@ def test_a_full_disk_is_said_and_leaves_the_checkpoint_before(tmp_path: Path) ->
     assert message.startswith("could not write the checkpoint of step 2")
     assert "--resume" in hint
     assert left == "['step-000001']"
+
+
+def test_two_runs_do_not_train_one_adapter_at_once(tmp_path: Path) -> None:
+    """The second would prune the first one's checkpoints."""
+    with claim(tmp_path / "v1.0"), claim(tmp_path / "v1.1"):
+        with (
+            pytest.raises(TrainingError, match=r"another run is training v1\.0") as caught,
+            claim(tmp_path / "v1.0"),
+        ):
+            pass
+        assert "--registry" in (caught.value.hint or "")
+    with claim(tmp_path / "v1.0"):
+        pass
 
 
 def test_checkpoints_hold_everything_and_are_readable_by_their_key(tmp_path: Path) -> None:

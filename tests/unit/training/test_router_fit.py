@@ -10,7 +10,8 @@ import pytest
 from hatex.errors import TrainingError
 from hatex.recipe.train import RouterSection, TrainSection
 from hatex.routing.calibration import fit_calibration
-from hatex.training.router import _fit, _temperature, _tune_posts, check_platforms, choose_posts
+from hatex.training.calibrate import tune_posts
+from hatex.training.router import _fit, _temperature, check_platforms, choose_posts
 from hatex.types import LABEL_SETS
 
 SECTION = RouterSection(adapters=("forums", "wiki", "mine"), hidden=8, epochs=25, lr=1e-2)
@@ -150,7 +151,19 @@ def test_calibration_sees_what_platform_adapters_are_trained_on(make_example) ->
         replace(make_example(i), dataset=dataset, platform=platform, split="tune")
         for i, (dataset, platform) in enumerate(sets * 4)
     ]
-    assert [e.dataset for e in _tune_posts(examples, train)] == ["boards"] * 3 + ["talk"] * 3
+    assert [e.dataset for e in tune_posts(examples, train)] == ["boards"] * 3 + ["talk"] * 3
+
+
+def test_calibration_makes_do_with_sets_beside_those_of_training(make_example) -> None:
+    train = TrainSection.model_validate(
+        {
+            "data": "d",
+            "adapters": {"forums": {"rows": {"letters": 10}}},
+            "router": {"adapters": ["forums"], "calibration_posts": 3},
+        }
+    )
+    examples = [replace(make_example(i), split="tune") for i in range(5)]
+    assert [e.dataset for e in tune_posts(examples, train)] == ["boards"] * 3
 
 
 @pytest.mark.parametrize(
@@ -169,4 +182,4 @@ def test_calibration_goes_by_sets_without_priors(make_example, weighed: list[str
         replace(make_example(i), dataset=dataset, platform=platform, split="tune")
         for i, (dataset, platform) in enumerate([("boards", "forums"), ("talk", "wiki")] * 2)
     ]
-    assert [e.dataset for e in _tune_posts(examples, train)] == left
+    assert [e.dataset for e in tune_posts(examples, train)] == left

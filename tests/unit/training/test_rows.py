@@ -52,6 +52,15 @@ def test_an_adapter_that_starts_from_another_goes_on_where_it_stopped(pool) -> N
     assert len(first | second | third) == 40  # 10 new ones, then round again
 
 
+def test_adapters_that_start_from_each_other_take_their_rows_once(pool) -> None:
+    """Legal where one of them is in the registry already, from an earlier recipe."""
+    sections = {
+        "a": AdapterSection(rows={"boards": 15}, init="b", fully_labelled_share=0),
+        "b": AdapterSection(rows={"boards": 10}, init="a", fully_labelled_share=0),
+    }
+    assert len(set(chosen(pool, sections, "a"))) == 15
+
+
 def test_fully_labelled_share_is_reached_with_rows_of_other_platforms(pool) -> None:
     sections = {"wiki": AdapterSection(platforms=("wiki",), rows={"talk": 30}, fully_labelled_share=0.25)}
     ids = chosen(pool, sections, "wiki")
@@ -124,6 +133,8 @@ def test_weights_of_sets_that_are_not_there_are_refused(make_example) -> None:
         check(priors={"boards": {"neutral|offensive": 0.4}})
     with pytest.raises(ValueError, match="greater than 0"):
         check(adapters={"a": {"dataset_weights": {"boards": 0}}})
+    with pytest.raises(ValueError, match="at least 1 item"):
+        check(lora={"modules": []})
     with pytest.raises(ValueError, match="no adapter can be called router"):
         check(adapters={"router": {}})
 

@@ -16,9 +16,12 @@ from hatex.data.examples import read_examples, write_examples
 from hatex.engine import load_engine
 from hatex.errors import HatexError, ModelError, RegistryError, TrainingError
 from hatex.recipe import Recipe, load_recipe
+from hatex.recipe.route import FallbackSection
 from hatex.registry import Registry
 from hatex.registry.adapters import load_adapter
+from hatex.training.refine import refine_router
 from hatex.training.router import router_key
+from hatex.types import NO_PROGRESS
 from hatex.workflows.train import train
 
 FORUMS = {"platforms": ["forums"], "fully_labelled_share": 0}
@@ -85,6 +88,14 @@ def test_a_router_is_another_where_its_calibration_goes_by_other_posts(recipe_of
     examples = read_examples(Path(recipe.require("train").data))
     assert registry.find("router", recipe.router).manifest.extra["training_key"] == key()
     assert key(priors={"boards": {"hate": 0.4}}) != key() == key(threads=1)
+    keys = {key()}
+    for change in ({"platform": "wiki"}, {"text": "another text"}):
+        examples = [replace(examples[0], **change), *examples[1:]]
+        keys.add(key())
+    recipe = recipe_of({"forums": FORUMS, "wiki": WIKI}, router=ROUTER)
+    section = recipe.route.model_copy(update={"fallback": FallbackSection()})
+    keys.add(router_key(recipe.model_copy(update={"route": section}), registry, examples))
+    assert len(keys) == 4
 
 
 KILLED = """
@@ -438,6 +449,8 @@ def test_majority_votes_teach_another_adapter(recipe_of, registry) -> None:
     soft = weights_of(registry, "forums")
     train(recipe_of({"forums": FORUMS}, votes="majority"), registry, replace=True)
     assert weights_of(registry, "forums") != soft
+    # Its disagreement is the model's own: it never saw how people split.
+    assert registry.find("adapter", "forums", base="tiny").manifest.extra["votes_per_post"] == 1
 
 
 def test_a_refined_router_blends_better_answers(recipe_of, registry) -> None:
@@ -450,7 +463,12 @@ def test_a_refined_router_blends_better_answers(recipe_of, registry) -> None:
         registry.find("router", recipe.router).manifest.metrics["mixture_loss"]
         == report.router["mixture_loss"]
     )
-    gates = load_engine(recipe, registry).gate(
-        ["Lovely match number 3, thanks", "You silly clowns lost match 4"]
+    engine, section = load_engine(recipe, registry), recipe.require("train").router.refine
+    examples = read_examples(Path(recipe.require("train").data), splits=("train",))
+    plain, weighed = (
+        refine_router(engine, section, examples, priors, NO_PROGRESS)[1]
+        for priors in ({}, {"boards": {"hate": 0.9}})
     )
+    assert abs(plain["mixture_loss_before"] - weighed["mixture_loss_before"]) > 0.01
+    gates = engine.gate(["Lovely match number 3, thanks", "You silly clowns lost match 4"])
     assert gates.sum(1) == pytest.approx([1, 1])
