@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Final, Literal, Protocol
 
@@ -196,8 +196,6 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class _NoProgress:
-    messages: list[str] = field(default_factory=list)
-
     @contextmanager
     def task(
         self, description: str, total: float | None = None, unit: str = ""

@@ -69,7 +69,7 @@ def encode_rows(
     rows = []
     weights = weights or [1.0] * len(examples)
     for example, tokens, answer, weight in zip(examples, prompts, answers, weights, strict=True):
-        summary = _written(example, "summary")
+        summary = written(example, "summary")
         preface = _tokenise(tokenizer, [(prompt.render_preface(summary), with_answers and bool(summary))])
         encoded = [*((token, False) for token in tokens.ids), *preface]
         label_at = len(encoded) - 1
@@ -97,7 +97,7 @@ def guess_rows(
     """Rows that hold no tokens but have about the length they would have; for estimates without a tokenizer."""
     rows = []
     for example in examples:
-        rendered = prompt.render(example.text) + prompt.render_preface(_written(example, "summary"))
+        rendered = prompt.render(example.text) + prompt.render_preface(written(example, "summary"))
         length = min(max_tokens, -(-len(rendered.encode()) // bytes_per_token))
         shares = vote_shares(example.votes)
         rows.append(TrainingRow(example.id, example.dataset, (0,) * length, length - 1, (), shares, 1.0))
@@ -127,7 +127,7 @@ def _answer(
 ) -> list[tuple[str, bool]] | None:
     """Label and answer in pieces, each with whether it is supervised; None where nothing is known."""
     label = _label_of(example)
-    targets, marked, reason = _targets(example, groups), _marked(example), _written(example, "reason")
+    targets, marked, reason = _targets(example, groups), _marked(example), written(example, "reason")
     has_reason = bool(reason) and "{reason}" in prompt.answer
     if label == 0 or not (targets is not None or marked or has_reason):
         return None
@@ -163,7 +163,7 @@ def _marked(example: Example) -> Sequence[Rationale] | None:
     return None if quotes is None else [Rationale(quote["start"], quote["end"]) for quote in quotes]
 
 
-def _written(example: Example, field: str) -> str:
+def written(example: Example, field: str) -> str:
     """A field of the explanation that somebody wrote for this post, on one line; empty if there is none."""
     return " ".join(str((example.explanation or {}).get(field) or "").split())
 

@@ -181,12 +181,18 @@ def build_job(plan: Plan, name: str, tokenizer: PreTrainedTokenizerBase | None, 
 
     Raises TrainingError for an empty platform, one class only, or a label that no vote touches.
     """
+    from hatex.training.encoding import written
     from hatex.training.job import Job
     from hatex.training.partners import draw_gates
     from hatex.training.rows import select_examples
 
     section, train = plan.train.adapters[name], plan.train
     chosen = select_examples(plan.examples_of(name), name, train.adapters, train.seed)
+    if plan.prompt.preface and not any(written(example, "summary") for example in chosen):
+        plan.progress.say(
+            f"{name}: no training post has a written explanation (prepare.annotate), so what template "
+            f"{plan.prompt.name} writes before the label is not trained"
+        )
     rows = encode(plan, name, chosen, tokenizer, is_training=True)
     if section.perspective is not None:
         check_people(chosen, section.perspective, name)

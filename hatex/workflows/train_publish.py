@@ -118,9 +118,10 @@ def measure_adapter(
 ) -> dict[str, float]:
     """Vote loss and accuracy (the likeliest label is in a likeliest set of the votes) on seeded report posts.
 
-    Nothing where the recipe asks for none (`train.report_posts`), or there are none.
+    Nothing where the recipe asks for none (`train.report_posts`), or there are none, or the template explains first:
+    the adapter's own explanation would have to stand before the label, as `hatex eval` has it.
     """
-    if not plan.train.report_posts:
+    if not plan.train.report_posts or plan.prompt.preface:
         return {}
     from hatex.training.encoding import label_tokens
     from hatex.training.measure import measure_rows

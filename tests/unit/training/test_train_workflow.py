@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -410,9 +411,14 @@ def test_the_reference_recipe_trains_two_steps_on_a_small_llama(reference, regis
     source = f"base.source={{folder: {ground.base}, licence: null}}"
     rows = "train.adapters.forums={platforms: [forums], rows: {boards: 16}, fully_labelled_share: 0}"
     recipe = reference("base.name=tiny", source, rows)
-    report = train(recipe, registry, only=("forums",))
+    said: list[str] = []
+    progress = SimpleNamespace(task=NO_PROGRESS.task, say=said.append)
+    report = train(recipe, registry, only=("forums",), progress=progress)
     assert report.adapters[0].steps == 2
     artefact = registry.find("adapter", "forums", base="tiny")
+    # The template explains first, and nobody wrote explanations: that is told, and the card claims no accuracy.
+    assert any(line.startswith("forums: no training post has a written explanation") for line in said)
+    assert not any(name.startswith("report") for name in artefact.manifest.metrics)
     config = json.loads((artefact.path / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"], config["lora_dropout"], config["bias"]) == (
         64,
