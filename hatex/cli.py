@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import MutableMapping, Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path
@@ -20,6 +20,7 @@ import typer
 
 from hatex.commands.lazy import LazyGroup, Verb
 from hatex.errors import HatexError, UsageError
+from hatex.streams import Narration, discard, open_closed_streams, reader_has_left
 
 VERBS: Final = {
     "prepare": Verb("hatex.commands.prepare:command", "Fetch the models and turn raw rows into examples."),
@@ -113,26 +114,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in takewhile(lambda argument: argument != "--", arguments)
     silence_libraries(os.environ)
-    if sys.stdout is None:
-        closed = UsageError("stdout is closed", hint="send it to /dev/null where nobody is to read it")
-        return report(closed, as_json=False)
-    try:
+    open_closed_streams()
+    with redirect_stderr(Narration(sys.stderr)):
         try:
+            if sys.stdout is None:
+                as_json = False
+                raise UsageError("stdout is closed", hint="send it to /dev/null where nobody is to read it")
             if not arguments:
                 return show_help()
             run(arguments)
             sys.stdout.flush()
-        except BrokenPipeError:
-            raise
-        except SystemExit as leaving:  # what Rich makes of a reader that has left
-            if isinstance(leaving.__context__, BrokenPipeError):
-                return 0
-            raise
+        except SystemExit as leaving:  # what Rich makes of a reader of stdout that has left
+            if not isinstance(leaving.__context__, BrokenPipeError):
+                raise
         except (Exception, KeyboardInterrupt) as error:
-            return report(error, as_json=as_json)
-    except BrokenPipeError:
-        # The reader has left. Python would complain once more when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if not isinstance(error, BrokenPipeError) or not reader_has_left(sys.stdout):
+                return report(error, as_json=as_json)
+            discard(sys.stdout)  # which Python flushes once more at exit
     return 0
 
 
@@ -174,9 +172,12 @@ def report(error: BaseException, *, as_json: bool) -> int:
         from hatex.jsonl import dump_line
 
         record = {"error": {"kind": kind, "message": message, "where": where, "hint": hint}}
-        sys.stdout.flush()
-        sys.stdout.buffer.write(dump_line(record))
-        sys.stdout.buffer.flush()
+        try:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(dump_line(record))
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            discard(sys.stdout)
         return code
     for line in message.splitlines():
         sys.stderr.write(f"error: {where}: {line}\n" if where else f"error: {line}\n")

@@ -11,10 +11,10 @@ from typing import Final
 
 from hatex.errors import UsageError
 from hatex.jsonl import BadLine, Line, Post, parse_line, read_batches, text_trouble
+from hatex.streams import STDIN_DESCRIPTOR
 from hatex.workflows.inputs import open_inputs
 
 STDIN: Final = "-"
-STDIN_DESCRIPTOR: Final = 0
 POSTS_AT_ONCE: Final = 32
 _UNPACKERS: Final = {".bz2": "bunzip2", ".xz": "unxz", ".zst": "unzstd"}
 _JSONL: Final = re.compile(r"\.jsonl(\.(gz|bz2|xz|zst))?\Z")

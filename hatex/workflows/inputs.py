@@ -10,6 +10,7 @@ from typing import Final
 
 from hatex.errors import DataError, UsageError
 from hatex.jsonl import READ_BYTES, Source
+from hatex.streams import STDIN_DESCRIPTOR
 
 STDIN: Final = Path("-")
 """How an input names file descriptor 0."""
@@ -32,7 +33,7 @@ def open_inputs(inputs: Sequence[Path]) -> Iterator[Source]:
     """Inputs for `read_batches`, each open while it is read. Raises DataError where a gzip file is damaged."""
     for path in inputs:
         if path == STDIN:
-            yield 0
+            yield STDIN_DESCRIPTOR
         elif is_compressed(path):
             yield _decompressed(path)
         else:

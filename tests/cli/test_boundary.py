@@ -198,3 +198,67 @@ def test_a_closed_stdout_is_said() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: stdout is closed\nhint: ")
+
+
+def run_with_dead_stderr(words: list[str]) -> subprocess.CompletedProcess[bytes]:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        command = [sys.executable, "-m", "hatex", *words]
+        return subprocess.run(command, stdout=subprocess.PIPE, stderr=write, check=False)
+    finally:
+        os.close(write)
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["route", "nowhere.jsonl"], ["route", "--space", "delt"]], ids=" ".join
+)
+def test_a_failure_keeps_its_exit_code_where_nobody_reads_stderr(words: list[str]) -> None:
+    done = run_with_dead_stderr(words)
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+def test_a_failure_keeps_its_exit_code_where_nobody_reads_its_json(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "hatex", "recipe", "show", str(tmp_path / "no.yaml"), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        err = process.stderr.read()
+    assert (process.returncode, err) == (2, b"")
+
+
+def test_a_broken_pipe_that_is_not_stdout_is_a_failure(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_to_a_pipe_of_its_own(arguments: object) -> None:
+        del arguments
+        read, write = os.pipe()
+        os.close(read)
+        try:
+            os.write(write, b"to a process that has ended")
+        finally:
+            os.close(write)
+
+    monkeypatch.setattr(cli, "run", write_to_a_pipe_of_its_own)
+    assert main(["route"]) == 1
+    assert capfd.readouterr() == ("", "error: Broken pipe\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "err"),
+    [
+        ("explain - <&-", 2, "error: stdin: the text is empty\n"),
+        ("route nowhere.jsonl 2>&-", 2, ""),
+        ("recipe schema 2>&- >&-", 2, ""),
+    ],
+)
+def test_a_closed_stdin_is_empty_and_a_closed_stderr_takes_everything(
+    command: str, code: int, err: str
+) -> None:
+    shell = f'"{sys.executable}" -m hatex {command}'
+    done = subprocess.run(shell, shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", err)

@@ -353,6 +353,17 @@ def test_explain_adds_an_explanation(tiny, tmp_path, capfdbinary) -> None:
     assert err.startswith("content note: ")
 
 
+def test_an_output_is_completed_where_nobody_reads_stderr(tiny, tmp_path, capfdbinary, monkeypatch) -> None:
+    posts, output = write_posts(tmp_path / "posts.jsonl", POSTS[:2]), tmp_path / "answers.jsonl"
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w", buffering=1) as dead:
+        monkeypatch.setattr(sys, "stderr", dead)
+        assert main(["route", str(posts), "--explain", "-o", str(output), *tiny.options]) == 0
+    assert [json.loads(line)["id"] for line in output.read_bytes().splitlines()] == ["p0", "p1"]
+    assert capfdbinary.readouterr() == (b"", b"")
+
+
 def test_an_open_pipe_is_answered_line_by_line(tiny) -> None:
     def line_within(seconds: float) -> dict[str, Any]:
         assert process.stdout is not None
