@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import stat
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from hatex.errors import UsageError
+from hatex.errors import HatexError, UsageError
 from hatex.types import OUTPUT_SCHEMA
 
 
 class PartialFile:
     """JSONL on its way to `path`; as a context it closes the partial file and leaves it for `resume`.
 
-    `lines` counts the complete lines of a run that is resumed; `is_complete` says that it had already finished.
-    Raises UsageError if another run left a partial file and `resume` is not asked for.
+    `lines` counts the complete lines of a run that is resumed; `is_complete` says that it had already finished. The
+    partial file is locked while it is open.
+    Raises UsageError if another run writes the partial file, or left one and `resume` is not asked for.
     """
 
     def __init__(self, path: Path, *, resume: bool) -> None:
-        self.path = path
-        self.partial = path.with_name(f"{path.name}.partial")
-        self.lines = 0
-        if not path.parent.is_dir():
-            raise UsageError("the folder of the output file does not exist", where=str(path))
         if path.is_dir():
             raise UsageError("the output file is a folder", where=str(path))
-        if self.partial.is_dir():
-            raise UsageError(
-                "the unfinished output would have this name, which is a folder's",
-                where=str(self.partial),
-                hint="name another output file",
-            )
-        if self.partial.exists() and not resume:
-            hint = f"--resume continues it; to start afresh, delete {self.partial}"
-            raise UsageError("an earlier run left its unfinished output", where=str(self.partial), hint=hint)
-        self.is_complete = resume and not self.partial.exists() and path.exists()
+        self.path = path
+        self.partial = self.path.with_name(f"{self.path.name}.partial")
+        self.lines = 0
+        self.is_complete = False
+        if not self.path.parent.is_dir():
+            raise UsageError("the folder of the output file does not exist", where=str(path))
+        self._resume = resume
         self._stream: BinaryIO | None = None
 
     @property
@@ -46,12 +41,13 @@ class PartialFile:
         return self.path if self.is_complete else self.partial
 
     def __enter__(self) -> Self:
-        if self.is_complete:
+        self._stream = self._open()
+        if self._stream is None:
+            self.is_complete = True
             with self.path.open("rb") as stream:
                 if self._count(stream) != self.path.stat().st_size:
                     raise self.mismatch("its last line has no end")
             return self
-        self._stream = self.partial.open("r+b" if self.partial.exists() else "w+b")
         end = self._count(self._stream)
         self._stream.truncate(end)
         self._stream.seek(end)
@@ -61,9 +57,77 @@ class PartialFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._stream is not None:
-            self._stream.close()
-            if self.lines == 0 and self.partial.exists() and self.partial.stat().st_size == 0:
-                self.partial.unlink()
+            with self._stream as stream:  # locked until the file has gone
+                if os.fstat(stream.fileno()).st_size == 0 and self._is_in_place(stream):
+                    self.partial.unlink()
+
+    def _open(self) -> BinaryIO | None:
+        """The partial file, locked; None if the output is complete. Looks again where another run was faster."""
+        while True:
+            is_left = self._is_left()
+            if not is_left and self._resume and self.path.exists():
+                return None
+            try:
+                flags = os.O_RDWR if is_left else os.O_RDWR | os.O_CREAT | os.O_EXCL
+                stream = os.fdopen(os.open(self.partial, flags, 0o666), "r+b")
+            except FileExistsError:
+                continue
+            except FileNotFoundError:
+                if not is_left:
+                    raise
+                continue
+            try:
+                self._lock(stream)
+                if self._is_in_place(stream):
+                    if is_left and not self._resume:
+                        raise UsageError(
+                            "an earlier run left its unfinished output",
+                            where=str(self.partial),
+                            hint=f"--resume continues it; to start afresh, delete {self.partial}",
+                        )
+                    return stream
+            except BaseException:
+                stream.close()
+                raise
+            stream.close()
+
+    def _is_left(self) -> bool:
+        """Whether there is a partial file; UsageError where something else has its name."""
+        try:
+            mode = self.partial.lstat().st_mode
+        except FileNotFoundError:
+            return False
+        if not stat.S_ISREG(mode):
+            raise UsageError(
+                "the unfinished output would have this name, which something else than a file has",
+                where=str(self.partial),
+                hint="name another output file",
+            )
+        return True
+
+    def _lock(self, stream: BinaryIO) -> None:
+        """Until the stream is closed, or its process ends, no other run has the file."""
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                "another run is writing it",
+                where=str(self.partial),
+                hint="wait until that run has ended, or name another output file",
+            ) from None
+        except OSError as error:
+            raise HatexError(
+                f"cannot be locked: {error.strerror}",
+                where=str(self.partial),
+                hint="name an output file on another file system",
+            ) from None
+
+    def _is_in_place(self, stream: BinaryIO) -> bool:
+        """Whether the open file is still the one of that name."""
+        try:
+            return os.path.samestat(os.fstat(stream.fileno()), self.partial.lstat())
+        except FileNotFoundError:
+            return False
 
     def _count(self, stream: BinaryIO) -> int:
         """Count complete lines; the end of the last one, in bytes."""
@@ -102,9 +166,15 @@ class PartialFile:
         assert self._stream is not None
         self._stream.flush()
         os.fsync(self._stream.fileno())
-        self._stream.close()
-        self._stream = None
+        if not self._is_in_place(self._stream):
+            raise HatexError(
+                "was deleted or replaced while this run wrote it",
+                where=str(self.partial),
+                hint="answer the posts again",
+            )
         self.partial.replace(self.path)
+        self._stream.close()  # and with it the lock: no other run ever has the finished file
+        self._stream = None
 
     def mismatch(self, reason: str) -> UsageError:
         """The error for an output that this run cannot continue, or that is not of this run."""

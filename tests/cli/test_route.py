@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from hatex.cli import main
+from hatex.workflows.partial import PartialFile
 
 FIELDS = ["schema", "id", "label", "probabilities", "gates", "strategy", "disagreement", "disagreement_basis"]
 FIELDS += ["decision", "model"]
@@ -332,6 +333,21 @@ def test_a_complete_output_is_compared_without_loading_and_must_be_whole(
         code, _, err = route(capfdbinary, str(posts), *options)
         assert code == 2
         assert reason in err
+
+
+@pytest.mark.parametrize("options", [[], ["--resume"], ["--resume", "--engine", "ray"]], ids=" ".join)
+def test_an_output_that_another_run_writes_is_refused(tiny, answered, tmp_path, capfdbinary, options) -> None:
+    if "ray" in options:
+        pytest.importorskip("ray", reason="Ray is not installed (pip install 'hatex[ray]')")
+    output, line = tmp_path / "answers", (answered / "answers").read_bytes().splitlines(keepends=True)[0]
+    with PartialFile(output, resume=False) as other:
+        other.write(line + line[:9])
+        code, _, err = route(
+            capfdbinary, str(answered / "posts.jsonl"), "-o", str(output), *options, *tiny.options
+        )
+        assert code == 2
+        assert err.startswith(f"error: {output}.partial: another run is writing it\nhint: ")
+        assert (tmp_path / "answers.partial").read_bytes() == line + line[:9]
 
 
 def test_a_failing_run_leaves_no_empty_partial_file(tiny, tmp_path, capfdbinary) -> None:
