@@ -20,14 +20,20 @@ class PartialFile:
     """JSONL on its way to `path`; as a context it closes the partial file and leaves it for `resume`.
 
     `lines` counts the complete lines of a run that is resumed; `is_complete` says that it had already finished. The
-    partial file is locked while it is open.
+    partial file is locked while it is open, and lies beside the file that `path` leads to, if it is a symbolic link.
     Raises UsageError if another run writes the partial file, or left one and `resume` is not asked for.
     """
 
     def __init__(self, path: Path, *, resume: bool) -> None:
         if path.is_dir():
             raise UsageError("the output file is a folder", where=str(path))
-        self.path = path
+        if path.exists() and not path.is_file():
+            raise UsageError(
+                "is a device, a pipe or a socket, which the finished file would replace",
+                where=str(path),
+                hint="leave --output out and redirect stdout: > FILE",
+            )
+        self.path = Path(os.path.realpath(path)) if path.is_symlink() else path
         self.partial = self.path.with_name(f"{self.path.name}.partial")
         self.lines = 0
         self.is_complete = False

@@ -1,4 +1,4 @@
-"""Output files: one run at a time writes one, a finished one is never touched."""
+"""Output files: one run at a time writes one, a finished one is never touched, and only files are replaced."""
 
 from __future__ import annotations
 
@@ -148,3 +148,34 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch) -> None:
     ):
         pass
     assert caught.value.hint == "name an output file on another file system"
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_symbolic_link_is_followed(tmp_path, exists) -> None:
+    (tmp_path / "disk").mkdir()
+    target, link = tmp_path / "disk" / "target.jsonl", tmp_path / "answers.jsonl"
+    if exists:
+        target.write_bytes(b"older\n")
+    link.symlink_to("disk/target.jsonl")
+    with PartialFile(link, resume=False) as output:
+        output.write(LINE)
+        assert partial_of(target).read_bytes() == LINE
+        output.finish()
+    assert link.is_symlink()
+    assert target.read_bytes() == LINE
+    assert not partial_of(target).exists()
+
+
+def test_devices_and_pipes_are_not_replaced(tmp_path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (Path(os.devnull), pipe, link):
+        with pytest.raises(UsageError, match="which the finished file would replace") as caught:
+            PartialFile(path, resume=False)
+        assert caught.value.where == str(path)
+        assert caught.value.hint == "leave --output out and redirect stdout: > FILE"
+    answers = tmp_path / "answers"
+    os.mkfifo(partial_of(answers))
+    with pytest.raises(UsageError, match="the unfinished output would have this name"):
+        PartialFile(answers, resume=True).__enter__()
