@@ -104,33 +104,45 @@ def answer_with_ray(
     tables = list(_plan(batches))
     is_ours = not ray.is_initialized()
     try:
-        with progress.task("Starting Ray"), _without_stderr():
-            ray.init(
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                ignore_reinit_error=True,
+        with _failures_of_ray():
+            with progress.task("Starting Ray"), _without_stderr():
+                ray.init(
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    ignore_reinit_error=True,
+                )
+            machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            share = share_out(machines, workers, on_gpus=recipe.base.device != "cpu")
+            job = Job(
+                recipe=recipe,
+                registry=registry.root.absolute(),
+                files=tuple(path.absolute() for path in asked.inputs),
+                asked=asked,
+                model=model,
+                threads=share.threads,
             )
-        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        share = share_out(machines, workers, on_gpus=recipe.base.device != "cpu")
-        job = Job(
-            recipe=recipe,
-            registry=registry.root.absolute(),
-            files=tuple(path.absolute() for path in asked.inputs),
-            asked=asked,
-            model=model,
-            threads=share.threads,
-        )
-        yield _run(tables, job, share)
-    except (ConnectionError, ray.exceptions.RayError) as error:
+            yield _run(tables, job, share)
+    finally:
+        if is_ours:
+            ray.shutdown()
+
+
+@contextmanager
+def _failures_of_ray() -> Iterator[None]:
+    """What Ray raises as a HatexError; a BrokenPipeError is stdout's, whose reader has left."""
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (ConnectionError, RayError) as error:
         raise HatexError(
             f"Ray stopped with {type(error).__name__}",
             where=OPTION,
             hint="Ray's own logs of this session say why",
         ) from None
-    finally:
-        if is_ours:
-            ray.shutdown()
 
 
 @contextmanager

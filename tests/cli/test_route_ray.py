@@ -116,3 +116,19 @@ def test_a_worker_tells_what_is_wrong_with_its_models_instead_of_raising_it(tiny
     assert str(trouble(job)) == f"{tmp_path / 'gone'}: No such file or directory"
     table = pa.table({"chunk": ["{}"]})
     assert re.search("unexpected KeyError at route_chunks.py:[0-9]+ in a worker", str(trouble(job)))
+
+
+def test_what_ray_raises_is_told_and_a_reader_that_left_is_not_ray() -> None:
+    from ray.exceptions import RaySystemError
+
+    from hatex.errors import HatexError
+    from hatex.workflows.route_ray import _failures_of_ray
+
+    for failure in (ConnectionError("no cluster"), RaySystemError("down")):
+        with (
+            pytest.raises(HatexError, match=f"Ray stopped with {type(failure).__name__}"),
+            _failures_of_ray(),
+        ):
+            raise failure
+    with pytest.raises(BrokenPipeError), _failures_of_ray():
+        raise BrokenPipeError
