@@ -48,15 +48,11 @@ class Console:
 
     @cached_property
     def _out(self) -> RichConsole:
-        from rich.console import Console as RichConsole
-
-        return RichConsole(file=self._stdout, highlight=False)
+        return _open_rich(self._stdout)
 
     @cached_property
     def _err(self) -> RichConsole:
-        from rich.console import Console as RichConsole
-
-        return RichConsole(file=self._stderr, highlight=False)
+        return _open_rich(self._stderr)
 
     def data(self, renderable: RenderableType) -> None:
         """Print text (as it is, no markup) or a Rich renderable on stdout."""
@@ -70,10 +66,8 @@ class Console:
         """`data` that is as wide as its contents where nobody looks on: a pipe has no edge to break names at, unless
         `COLUMNS` names one.
         """
-        from rich.console import Console as RichConsole
-
         is_wide = not self.is_terminal and "COLUMNS" not in os.environ
-        out = RichConsole(file=self._stdout, highlight=False, width=PIPE_WIDTH) if is_wide else self._out
+        out = _open_rich(self._stdout, PIPE_WIDTH) if is_wide else self._out
         out.print(renderable)
 
     def json(self, value: Any) -> None:
@@ -119,10 +113,17 @@ class Console:
 
     def _say(self, message: str) -> None:
         if "_err" in self.__dict__:  # bars may be up: Rich prints above them
-            self._err.print(message, markup=False, soft_wrap=True)
+            self._err.print(message, soft_wrap=True)
         else:
             self._stderr.write(f"{message}\n")
             self._stderr.flush()
+
+
+def _open_rich(file: TextIO, width: int | None = None) -> RichConsole:
+    """Rich on a stream, for strings that come from elsewhere: their brackets and colons are no markup and no emoji."""
+    from rich.console import Console as RichConsole
+
+    return RichConsole(file=file, width=width, highlight=False, markup=False, emoji=False)
 
 
 class Bars:
@@ -145,7 +146,7 @@ class Bars:
 
     def say(self, message: str) -> None:
         """One line of narration, above the bars."""
-        self._console.print(message, markup=False, soft_wrap=True)
+        self._console.print(message, soft_wrap=True)
 
     @contextmanager
     def task(

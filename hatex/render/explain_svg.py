@@ -20,7 +20,13 @@ _NO_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 def render_svg(reports: Sequence[PostReport], width: int = 80) -> str:
     """A picture of the panels, `width` characters wide; the viewer's own monospace font is used."""
     console = Console(
-        record=True, width=width, file=StringIO(), force_terminal=True, color_system="truecolor"
+        record=True,
+        width=width,
+        file=StringIO(),
+        force_terminal=True,
+        color_system="truecolor",
+        markup=False,
+        emoji=False,
     )
     console.print(render_explanations(list(reports)))
     form = _FONT_FACE.sub("", CONSOLE_SVG_FORMAT)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 
 import pytest
+from rich.console import Group
+from rich.table import Table
 
 from hatex.console import CONTENT_NOTE, Console, PlainProgress, clock_time, describe_progress
 from hatex.types import NO_PROGRESS
@@ -69,6 +71,22 @@ def test_bars_are_drawn_on_a_terminal_only() -> None:
         assert ("4 of 4 posts" in written(err)) is terminal
         assert "meanwhile" in written(err)
         assert written(out) == ""
+
+
+def test_brackets_and_colons_of_foreign_strings_are_no_markup() -> None:
+    foreign = "mit [/x] [red]a :fire:"
+    out, err = pair(terminal=True)
+    console = Console(stdout=out, stderr=err)
+    table = Table(foreign, title=foreign)
+    table.add_row(foreign)
+    console.data(table)
+    console.table(Group(foreign, table))
+    with console.progress().task(foreign):
+        console.note(foreign)
+        console.progress().say(foreign)
+    assert written(out).count(foreign) == 7
+    assert written(err).count(f"{foreign}\n") == 2
+    assert written(err).count(foreign) > 2  # the bar's
 
 
 def test_plain_progress_speaks_now_and_then_and_only_of_long_tasks() -> None:

@@ -74,6 +74,20 @@ def test_tables_say_the_same_to_a_person(mine, capsys):
     assert "removed adapter:tiny/mine" in captured.err
 
 
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("has_edge", [False, True])
+def test_a_licence_with_brackets_is_shown_as_it_is(mine, capsys, monkeypatch, has_edge):
+    licence = "mit [/x] [red]:fire:"
+    if not has_edge:
+        monkeypatch.delenv("COLUMNS")
+    (Path(mine) / "README.md").write_text(f'---\nlicense: "{licence}"\n---\n')
+    assert main(["registry", "import", mine, "--base", "tiny", "--quiet"]) == 0
+    for command in (["list"], ["show", "mine"]):
+        capsys.readouterr()
+        assert main(["registry", *command]) == 0
+        assert licence in capsys.readouterr().out
+
+
 def test_damage_is_shown_and_exits_with_1(home, mine, capsys):
     main(["registry", "import", mine, "--base", "tiny", "--quiet"])
     (home / "adapters/tiny/mine/adapter_config.json").write_text("{}")

@@ -323,6 +323,12 @@ def test_svg_is_whole_and_loads_nothing(club: PostReport) -> None:
     assert picture == render_svg([club, build_report(WIDE, (0.3, 0.4, 0.3), {"サーカス": 0.7})])
 
 
+def test_brackets_and_colons_are_no_markup_in_svg(club: PostReport) -> None:
+    strategy = "single:[/x]:fire:"
+    picture = render_svg([replace(club, compared=(replace(club.verdict, strategy=strategy),))])
+    assert strategy in picture
+
+
 def test_svg_of_odd_characters_parses() -> None:
     text = 'a\x00b\ufffe\x1b[0m <clowns> & "x"'
     xml.dom.minidom.parseString(render_svg([build_report(text, (0.1, 0.7, 0.2), {"clowns": 0.9})]))
