@@ -1,4 +1,4 @@
-"""Staging folders of one registry: written beside the artefacts, renamed into place, cleaned up after a kill.
+"""One registry's lock and staging folders: written beside the artefacts, renamed into place, cleaned up after a kill.
 
 Layout of `ROOT/.staging`: `TOKEN.lock` (held by its process while it lives), `TOKEN.new/` (being written),
 `TOKEN.old/` (the artefact being replaced, between two renames).
@@ -13,11 +13,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from hatex.errors import HatexError
+from hatex.errors import HatexError, RegistryError
 from hatex.registry.files import flush
 from hatex.registry.manifest import Manifest, load_manifest
 
 STAGING: Final = ".staging"
+LOCK_TIMEOUT_S: Final = 60.0
+
+
+@contextmanager
+def lock_registry(root: Path) -> Iterator[None]:
+    """The registry at `root` to oneself; RegistryError where another process keeps it for `LOCK_TIMEOUT_S`."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(root / ".lock", timeout=LOCK_TIMEOUT_S)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RegistryError(
+            f"another process holds the registry, still after {LOCK_TIMEOUT_S:.0f} s",
+            where=str(root),
+            hint="try again when the other command has ended that imports, trains or removes there",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

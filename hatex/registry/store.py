@@ -8,18 +8,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from hatex.errors import IntegrityError, RegistryError
 from hatex.registry.files import MANIFEST, flush_tree, hash_file, hash_folder, iter_files
 from hatex.registry.manifest import Manifest, dump_manifest, load_manifest
 from hatex.registry.names import FOLDERS, KINDS, Kind, artefact_path, artefact_ref, check_inside, parse_ref
-from hatex.registry.staging import STAGING, move_into_place, recover, stage
+from hatex.registry.staging import STAGING, lock_registry, move_into_place, recover, stage
 
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
-
-_LOCK_TIMEOUT_S: Final = 60.0
 _BUNDLED: Final = Path(__file__).resolve().parent.parent / "starter"
 
 
@@ -137,7 +133,7 @@ class Registry:
             (folder / MANIFEST).write_text(dump_manifest(manifest), encoding="utf-8")
             load_manifest(folder)
             flush_tree(folder)
-            with self._lock():
+            with lock_registry(self.root):
                 self._check_free(target, kind, name, base, replace)
                 move_into_place(folder, target)
 
@@ -170,7 +166,7 @@ class Registry:
         """Delete an artefact; raises `RegistryError` for bundled ones and those that others depend on."""
         if artefact.is_bundled:
             raise RegistryError("it is shipped with hatex and cannot be removed", where=artefact.ref)
-        with self._lock():
+        with lock_registry(self.root):
             if dependents := self.dependents(artefact):
                 raise RegistryError(
                     f"needed by {', '.join(other.ref for other in dependents)}",
@@ -192,7 +188,7 @@ class Registry:
         """Delete what killed processes left behind; return how many folders that were."""
         if not (self.root / STAGING).is_dir():
             return 0
-        with self._lock():
+        with lock_registry(self.root):
             return recover(self.root, self._place)
 
     def disk_use(self, artefact: Artefact) -> int:
@@ -205,16 +201,11 @@ class Registry:
     def _root_of(self, artefact: Artefact) -> Path:
         return self.bundled if artefact.is_bundled and self.bundled is not None else self.root
 
-    def _lock(self) -> BaseFileLock:
-        from filelock import FileLock
-
-        return FileLock(self.root / ".lock", timeout=_LOCK_TIMEOUT_S)
-
     @contextmanager
     def _staged(self) -> Iterator[Path]:
         self.root.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            with self._lock():
+            with lock_registry(self.root):
                 recover(self.root, self._place)
                 folder = stack.enter_context(stage(self.root))
             yield folder

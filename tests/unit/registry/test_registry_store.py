@@ -113,6 +113,21 @@ def test_a_finished_folder_moves_in_only_under_the_registrys_lock(registry):
     assert registry.find("router", "r").name == "r"
 
 
+def test_a_registry_that_another_process_keeps_is_told(registry, monkeypatch):
+    found = publish(registry)
+    monkeypatch.setattr("hatex.registry.staging.LOCK_TIMEOUT_S", 0.1)
+    for change in (lambda: publish(registry, name="other"), lambda: registry.remove(found), registry.gc):
+        with (
+            FileLock(registry.root / ".lock"),
+            pytest.raises(RegistryError, match="another process holds the registry") as caught,
+        ):
+            change()
+        assert caught.value.where == str(registry.root)
+        assert caught.value.hint.startswith("try again when")
+    assert [each.name for each in registry.list()] == ["r"]
+    registry.remove(found)
+
+
 def test_a_name_taken_while_staging_is_kept(registry):
     with pytest.raises(RegistryError, match="taken"):
         write(registry, "r", lambda _: publish(registry, text="first"))
