@@ -56,9 +56,12 @@ def load_engine(recipe: Recipe, registry: Registry, *, progress: Progress = NO_P
 
 
 def _check_encoder(router: Artefact, encoder: Artefact) -> None:
-    """Raise RegistryError where the router was fitted on another encoder's embeddings (imported ones may not say)."""
-    fitted = router.manifest.extra.get("encoder")
-    if fitted is not None and fitted["sha256"] != encoder.manifest.files["model.safetensors"]:
+    """Raise RegistryError where the router was fitted on another encoder's embeddings.
+
+    A router that was imported before its encoder was fetched names no hash of it, and any of that width will do.
+    """
+    fitted = router.manifest.extra.get("encoder", {})
+    if "sha256" in fitted and fitted["sha256"] != encoder.manifest.files["model.safetensors"]:
         raise RegistryError(
             f"{router.ref} was fitted on encoder {fitted['name']}, which is not {encoder.ref} as it is here",
             hint="name that encoder in the recipe, or train the router again",

@@ -428,6 +428,22 @@ def test_a_file_that_changed_in_the_registry_is_refused(tiny, tmp_path, capfdbin
     assert "manifest" in err
 
 
+def test_a_router_may_be_imported_before_its_encoder_is_fetched(tiny, tmp_path, capfdbinary) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(tiny.registry, home, ignore=shutil.ignore_patterns("encoders", "routers"))
+    file = tiny.registry / "routers/tiny/router.safetensors"
+    options = ["--name", "tiny", "--classes", "one,two", "--encoder", "tiny", "--registry", str(home)]
+    assert main(["registry", "import", str(file), *options]) == 0
+    capfdbinary.readouterr()
+    posts = write_posts(tmp_path / "posts.jsonl", POSTS[:2])
+    code, records, err = route(
+        capfdbinary, str(posts), "--quiet", "--recipe", str(tiny.recipe), "--registry", str(home)
+    )
+    assert (code, err) == (0, "")
+    _, expected, _ = route(capfdbinary, str(posts), *tiny.options)
+    assert [each["gates"] for each in records] == [each["gates"] for each in expected]
+
+
 def test_a_recipe_may_let_unplaced_posts_fall_back_to_full(tiny, tmp_path, capfdbinary) -> None:
     posts = write_posts(tmp_path / "posts.jsonl", POSTS)
     _, plain, _ = route(capfdbinary, str(posts), *tiny.options)
