@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hatex.data.raw import SourceInfo
+from hatex.data.splits import CAP
 from hatex.data.tally import Tally
 
 CARD_SCHEMA: Final = 1
@@ -112,6 +113,8 @@ def _fate_lines(card: dict[str, Any]) -> list[str]:
     lines = ["## Dropped, and why", ""]
     lines += _table(("reason", "data set", "posts"), dropped) if dropped else ["Nothing."]
     lines += ["", "## Repeated texts (they share a split)", "", *_table(("posts with the", "count"), repeats)]
+    if card["capped"]:
+        lines += ["", *(f"- {name}: {count:,} {CAP}" for name, count in card["capped"].items())]
     lines += ["", "## Languages (py3langid)", "", *_table(("code", "posts"), languages), ""]
     if card["warnings"]:
         lines += ["## Warnings", "", *(f"- {warning}" for warning in card["warnings"]), ""]

@@ -51,6 +51,8 @@ class Division:
     reasons: NDArray[np.uint8]
     repeats: dict[str, int]
     """How many posts repeat an earlier one: by text within a set, by text across sets, nearly."""
+    capped: dict[str, int]
+    """Data set to its posts whose groups are too large for tune and report."""
 
 
 class Corpus:
@@ -129,7 +131,7 @@ def divide(corpus: Corpus, rules: Rules, holdout: Holdout) -> Division:
     """Join rows into groups, decide who stays, and cut the splits."""
     import numpy as np
 
-    datasets, _ = corpus.codes("dataset")
+    datasets, dataset_names = corpus.codes("dataset")
     texts = corpus.key_table("text_keys")
     repeats, repeated = _repeats(texts, datasets, corpus.column("votes_key"))
     equal = list(chain(texts.edges(), corpus.key_table("group_keys").edges()))
@@ -146,18 +148,24 @@ def divide(corpus: Corpus, rules: Rules, holdout: Holdout) -> Division:
     splits = np.full(corpus.rows, DROPPED, np.int8)
     stays = reasons == KEPT
     strata, _ = corpus.codes("stratum")
-    splits[stays] = assign_splits(
+    assigned = assign_splits(
         groups[stays],
         strata[stays],
+        datasets[stays],
         corpus.column("part")[stays],
         corpus.column("id_key")[stays],
         rules.shares,
         rules.seed,
     )
+    splits[stays] = assigned.splits
     reasons[stays & (splits == DROPPED)] = LEAK
     if len(holdout):
         _hold_out(holdout, corpus, splits, reasons)
-    return Division(groups, splits, reasons, repeats)
+    is_capped = np.zeros(corpus.rows, bool)
+    is_capped[stays] = assigned.is_capped
+    counts = np.bincount(datasets[is_capped & (reasons == KEPT)], minlength=len(dataset_names)).tolist()
+    capped = {name: count for name, count in zip(dataset_names, counts, strict=True) if count}
+    return Division(groups, splits, reasons, repeats, capped)
 
 
 def _repeats(

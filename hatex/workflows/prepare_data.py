@@ -21,7 +21,7 @@ from hatex.data.examples import FILE_NAME
 from hatex.data.files import file_sha256
 from hatex.data.groups import GROUPS
 from hatex.data.holdout import Holdout, load_texts
-from hatex.data.splits import SPLITS, Shares
+from hatex.data.splits import CAP, SPLITS, Shares
 from hatex.data.statistics import Statistics
 from hatex.data.tally import Tally, sample, sound_posts
 from hatex.errors import DataError
@@ -157,7 +157,7 @@ def _finish(
         statistics, dropped = assemble(corpus, division, out / FILE_NAME, advance)
     _check_splits(section, division)
     notes = annotator(out / FILE_NAME)
-    card = _card(plan, tallies, statistics, dropped, division.repeats, out / FILE_NAME)
+    card = _card(plan, tallies, statistics, dropped, division, out / FILE_NAME)
     if notes is not None:
         card["annotation"] = notes
     card["holdout"] = {"texts": len(holdout), "threshold": holdout.threshold}
@@ -195,7 +195,7 @@ def _card(
     tallies: dict[str, Tally],
     statistics: Statistics,
     dropped: dict[str, dict[str, int]],
-    repeats: dict[str, int],
+    division: Division,
     examples: Path,
 ) -> dict[str, Any]:
     section = plan.section
@@ -215,9 +215,10 @@ def _card(
         "settings": section.model_dump(mode="json", exclude={"output", "sources", "num_proc", "holdout"}),
         "datasets": datasets,
         "dropped": dropped,
-        "repeats": repeats,
+        "repeats": division.repeats,
+        "capped": division.capped,
         "languages": dict(languages.most_common()),
-        "warnings": _warnings(section, datasets),
+        "warnings": _warnings(section, datasets, division.capped),
         "sources": [
             source_record(each.name, each.section.platform, each.source.info, each.files, tallies[each.name])
             for each in plan.sources
@@ -238,18 +239,20 @@ def _check_splits(section: PrepareSection, division: Division) -> None:
     for split in _asked_splits(section):
         if not np.any(division.splits == SPLITS.index(split)):
             groups = len(np.unique(division.groups[kept]))
+            capped = sum(division.capped.values())
             raise DataError(
                 f"split {split!r} is empty: {kept.sum():,} posts stand in {groups:,} groups of posts that must not be "
-                "parted (near-copies of each other, or of one author or thread)",
+                "parted (near-copies of each other, or of one author or thread)"
+                + (f"; among them {capped:,} {CAP}" if capped else ""),
                 hint="add posts, raise prepare.tune_share and report_share, or raise prepare.duplicates.threshold if "
                 "your posts only look alike",
             )
 
 
-def _warnings(section: PrepareSection, datasets: dict[str, Any]) -> list[str]:
+def _warnings(section: PrepareSection, datasets: dict[str, Any], capped: dict[str, int]) -> list[str]:
     """Splits that came out empty for one data set."""
     return [
-        f"{name} has no rows in {split}"
+        f"{name} has no rows in {split}" + (f" ({capped[name]:,} {CAP})" if name in capped else "")
         for name, data in datasets.items()
         for split in _asked_splits(section)
         if not data["splits"].get(split)

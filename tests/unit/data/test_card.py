@@ -61,6 +61,7 @@ def test_markdown_escapes_label_sets() -> None:
         "datasets": {"mine": data},
         "dropped": {},
         "repeats": {},
+        "capped": {"mine": 1200},
         "languages": {"en": 1},
         "warnings": ["mine has no rows in tune"],
         "sources": [],
@@ -69,3 +70,4 @@ def test_markdown_escapes_label_sets() -> None:
     assert "| mine | {offensive, hate} | 1 |" in text
     assert "Nothing." in text
     assert "- mine has no rows in tune" in text
+    assert "- mine: 1,200 posts in groups larger than a quarter of what tune or report may hold" in text

@@ -394,6 +394,25 @@ def test_an_empty_split_is_explained_by_groups_that_must_not_be_parted(tmp_path:
     assert "prepare.duplicates.threshold" in str(caught.value.hint)
 
 
+def test_groups_that_are_too_large_are_named_by_the_error_and_by_the_card(tmp_path: Path) -> None:
+    threads = [{**row, "label": "hate", "thread": f"t{i // 20}"} for i, row in enumerate(posts(60, 15))]
+    file = put(tmp_path / "a.jsonl", threads)
+    columns = {"group": "thread"}
+    with pytest.raises(DataError, match="among them 60 posts in groups larger than a quarter of what tune"):
+        prepare_data(section(tmp_path / "out", file, columns=columns))
+    other = put(tmp_path / "b.jsonl", [{**row, "thread": None} for row in posts(60, 16)])
+    card = prepare_data(section(tmp_path / "out", file, other, columns=columns)).card
+    assert card["capped"] == {"a": 60}
+    assert card["warnings"][0].startswith("a has no rows in tune (60 posts in groups larger than")
+
+
+def test_threads_are_cut_where_report_is_the_only_share(tmp_path: Path) -> None:
+    rows = [{**row, "thread": f"t{i // 3}"} for i, row in enumerate(posts(150, 17))]
+    rules = {"columns": {"group": "thread"}, "tune_share": 0, "report_share": 0.2}
+    card = prepare_data(section(tmp_path / "out", put(tmp_path / "a.jsonl", rows), **rules)).card
+    assert abs(card["datasets"]["a"]["splits"]["report"] - 30) <= 6
+
+
 def test_pinned_files_are_checked(tmp_path: Path) -> None:
     file = put(tmp_path / "a.jsonl", posts(5, 1))
     rules = section(tmp_path / "out", file).model_dump(mode="json")
