@@ -11,13 +11,15 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Final, Literal, TypeVar
 
 from hatex.data.raw import Problem
 from hatex.errors import DataError
 
 Row = dict[str, str]
+_NOT_UTF8: Final = "the row is not UTF-8"
 T = TypeVar("T")
 
 
@@ -68,10 +70,6 @@ def _is_utf8(text: str) -> bool:
     return text.isascii() or not any("\udc80" <= char <= "\udcff" for char in text)
 
 
-def _not_utf8(path: Path, number: int) -> Problem:
-    return Problem(str(path), number, "encoding", "the row is not UTF-8")
-
-
 def csv_rows(
     path: Path, columns: Sequence[str], *, delimiter: str = ","
 ) -> Iterator[tuple[int, Row] | Problem]:
@@ -80,50 +78,90 @@ def csv_rows(
     Raises:
         DataError: a column of `columns` is missing, or the gzip is broken.
     """
-    csv.field_size_limit(sys.maxsize)
-    with open_text(path, "surrogateescape") as stream:
-        records = _csv_records(csv.reader(stream, strict=True, delimiter=delimiter), path)
-        header = next(records, None)
+    has_quoting = delimiter != "\t" or _has_quoting(path)
+    with _csv_reader(path, delimiter, has_quoting) as reader:
+        header = next(_csv_records(reader, path), None)
         if header is None or isinstance(header, Problem):
             raise DataError("the file has no header", where=f"{path}:1")
         if missing := [name for name in columns if name not in header]:
             has = ", ".join(map(repr, header))
             raise DataError(f"missing column {', '.join(map(repr, missing))} (has {has})", where=f"{path}:1")
-        for number, row in _numbered(records, path):
-            checked = _checked(row, path, number, len(header))
-            yield (
-                checked if isinstance(checked, Problem) else (number, dict(zip(header, checked, strict=True)))
-            )
+        for number, row in _numbered(_csv_records(reader, path, len(header)), path):
+            if isinstance(row, Problem):
+                yield replace(row, row=number)
+            else:
+                yield number, dict(zip(header, row, strict=True))
 
 
 def csv_records(path: Path, width: int) -> Iterator[tuple[int, list[str]] | Problem]:
     """Rows of a CSV file without a header, numbered from 1."""
-    csv.field_size_limit(sys.maxsize)
+    with _csv_reader(path, ",", True) as reader:
+        for number, row in _numbered(_csv_records(reader, path, width), path):
+            yield replace(row, row=number) if isinstance(row, Problem) else (number, row)
+
+
+def _has_quoting(path: Path) -> bool:
+    """Whether quotation marks around a field of a TSV file are no part of it, as CSV writers mean them.
+
+    They are where the header has them. Else fields that begin with one tell: as CSV only where it is closed at the
+    field's end with those inside doubled, or the line is no whole row; as plain text where the line is a whole row.
+    """
     with open_text(path, "surrogateescape") as stream:
-        for number, row in _numbered(_csv_records(csv.reader(stream, strict=True), path), path):
-            checked = _checked(row, path, number, width)
-            yield checked if isinstance(checked, Problem) else (number, checked)
+        _, first = next(_numbered(iter(stream), path), (0, ""))
+        header = first.rstrip("\r\n").split("\t")
+        if len(header) == 1 or any(map(_is_quoted, header)):
+            return True
+        as_csv = as_text = 0
+        for _, line in _numbered(iter(stream), path):
+            fields = line.rstrip("\r\n").split("\t")
+            for field in filter(lambda field: field.startswith('"'), fields):
+                if _is_quoted(field):
+                    as_csv += '""' in field[1:-1]
+                elif len(fields) == len(header):
+                    as_text += 1
+                else:
+                    as_csv += 1
+    return not as_text or as_csv > as_text
 
 
-def _checked(row: list[str] | Problem, path: Path, number: int, width: int) -> list[str] | Problem:
-    if isinstance(row, Problem):
-        return replace(row, row=number)
-    if len(row) != width:
-        return Problem(str(path), number, "columns", f"{len(row)} fields instead of {width}")
-    return row if all(map(_is_utf8, row)) else _not_utf8(path, number)
+def _is_quoted(field: str) -> bool:
+    is_enclosed = len(field) > 1 and field[0] == field[-1] == '"'
+    return is_enclosed and '"' not in field[1:-1].replace('""', "")
 
 
-def _csv_records(reader: Any, path: Path) -> Iterator[list[str] | Problem]:
+@contextmanager
+def _csv_reader(path: Path, delimiter: str, has_quoting: bool) -> Iterator[Any]:
+    csv.field_size_limit(sys.maxsize)
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if has_quoting else csv.QUOTE_NONE
+    with open_text(path, "surrogateescape") as stream:
+        yield csv.reader(stream, strict=True, delimiter=delimiter, quoting=quoting)
+
+
+def _csv_records(reader: Any, path: Path, width: int | None = None) -> Iterator[list[str] | Problem]:
+    """Records; one that is none is a problem for each of its lines, since a stray quotation mark swallows rows."""
     while True:
+        before = reader.line_num
         try:
             row: list[str] | None = next(reader, None)
         except csv.Error as error:
-            yield Problem(str(path), None, "csv", f"line {reader.line_num}: {error}")
+            yield from _lost(path, "csv", str(error), before + 1, reader.line_num)
             continue
         if row is None:
             return
-        if row:
+        if row and width not in (None, len(row)):
+            yield from _lost(
+                path, "columns", f"{len(row)} fields instead of {width}", before + 1, reader.line_num
+            )
+        elif not all(map(_is_utf8, row)):
+            yield Problem(str(path), None, "encoding", _NOT_UTF8)
+        elif row:
             yield row
+
+
+def _lost(path: Path, kind: str, message: str, first: int, last: int) -> Iterator[Problem]:
+    """A problem a line."""
+    place = f"line {first}" if first == last else f"lines {first} to {last}"
+    yield from repeat(Problem(str(path), None, kind, f"{place}: {message}"), last - first + 1)
 
 
 def jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Problem]:
@@ -133,7 +171,7 @@ def jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Problem]:
             if not line.strip():
                 continue
             if not _is_utf8(line):
-                yield _not_utf8(path, number)
+                yield Problem(str(path), number, "encoding", _NOT_UTF8)
                 continue
             try:
                 value = json.loads(line)

@@ -49,7 +49,8 @@ class SourceSection(Section):
     source: str
     """Name of a reader in `hatex.data.sources`, such as `davidson`, or `table`."""
     path: str | None = None
-    """File or folder."""
+    """File or folder. Quotation marks in a TSV file are text, unless the header or most of the fields that begin with
+    one use them as CSV does."""
     hub: str | None = None
     """Hub id of the data set, for readers that take one, such as `civil_comments`."""
     revision: str | None = None

@@ -52,6 +52,54 @@ def test_rows_that_do_not_fit(tmp_path: Path) -> None:
     ]
 
 
+def test_every_row_that_a_stray_quotation_mark_swallows_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "stray.csv"
+    lines = ["1,nice,ok", '2,"own goal,toxic', "3,fans,ok", '4,he said "no" to it,ok', "5,club,ok"]
+    path.write_text("\n".join(["n,t,l", *lines, '6,"own goal', "7,fans", ""]))
+    rows = list(csv_rows(path, ("t",)))
+    assert [row.row if isinstance(row, Problem) else row[1]["n"] for row in rows] == ["1", 2, 3, 4, "5", 6, 7]
+    messages = [row.message for row in rows if isinstance(row, Problem)]
+    assert messages[:3] == ["lines 3 to 5: ',' expected after '\"'"] * 3
+    assert messages[3:] == ["lines 7 to 8: unexpected end of data"] * 2
+
+
+def test_rows_that_end_as_fields_of_another_row_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "stray.csv"
+    path.write_text('t,l\n"own goal,toxic\nso he said no"\nclub,"ok"\nnice,ok\n')
+    rows = list(csv_rows(path, ("t",)))
+    assert [row.row if isinstance(row, Problem) else row[0] for row in rows] == [1, 2, 3, 4]
+    assert str(rows[1]) == f"{path}:2: lines 2 to 3: 1 fields instead of 2"
+
+
+def tsv_texts(path: Path, *lines: str) -> list[object]:
+    path.write_text("\n".join(lines) + "\n")
+    return [
+        row if isinstance(row, Problem) else row[1]["t"] for row in csv_rows(path, ("t",), delimiter="\t")
+    ]
+
+
+def test_quotation_marks_of_a_plain_tsv_are_text(tmp_path: Path) -> None:
+    """The second post would else end behind the fourth, and hold the third with its label."""
+    lines = ["t\tl", "nice\tok", '"own goal\ttoxic', "fans\tok", 'so he said no"\tok', '"Oh"\tok']
+    assert tsv_texts(tmp_path / "a.tsv", *lines) == ["nice", '"own goal', "fans", 'so he said no"', '"Oh"']
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("t\tl", '"own ""goal"""\ttoxic', "fans\tok"),
+        ("t\tl", '"own ""goal"""\ttoxic', '"for\nlong"\tok', '"fans\tok'),
+        ('"t"\t"l"', '"own ""goal"""\t"toxic"', '"fans\t"ok"'),
+        ("t\tl", '"own ""goal"""\ttoxic', '"one\tgoal"\tok', '"fans\tok'),
+        ("t\tl", '"own goal"\ttoxic'),
+        ("t", '"own goal', 'of the day"'),
+    ],
+)
+def test_a_tsv_that_quotes_as_csv_does_is_read_so(tmp_path: Path, lines: tuple[str, ...]) -> None:
+    first = tsv_texts(tmp_path / "a.tsv", *lines)[0]
+    assert first in ('own "goal"', "own goal", "own goal\nof the day")
+
+
 def test_missing_and_broken_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No such file"), open_text(tmp_path / "none.csv"):
         pass
