@@ -25,9 +25,11 @@ class ColumnsSection(Section):
     counts: dict[str, str] = Field(default_factory=dict)
     """Label set (such as `hate` or `offensive|hate`) to the column that counts its votes."""
     targets: str | None = None
-    """Groups the post is about: a list, or names parted by `;`."""
+    """Groups the post is about: a list, or names parted by `;`. An empty list, or cell of a CSV file: people were asked
+    and named none; null: nobody was asked."""
     spans: str | None = None
-    """Harmful characters: a list of `[start, end]` or of `{start, end, annotator, kind}`."""
+    """Harmful characters: a list of `[start, end]` or of `{start, end, annotator, kind}`. An empty list, or cell of a
+    CSV file: people were asked and marked none; null: nobody was asked."""
     context: str | None = None
     """What the post answers."""
     split: str | None = None

@@ -71,7 +71,7 @@ class _TableReader:
             if columns.group and row[columns.group] not in _MISSING
             else (),
             targets=tuple(dict.fromkeys(self.spec.groups.get(str(name), str(name)) for name in targets)),
-            has_targets=columns.targets is not None,
+            has_targets=columns.targets is not None and row[columns.targets] is not None,
             rationales=tuple(_span(value) for value in spans),
             has_rationales=columns.spans is not None and row[columns.spans] is not None,
             context=(row[columns.context] or None) if columns.context else None,

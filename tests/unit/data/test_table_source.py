@@ -60,6 +60,18 @@ def test_lists_of_votes_spans_and_splits(put: Put, read: Reader) -> None:
     assert [p.row for p in found.problems] == [3, 4]
 
 
+def test_null_says_that_nobody_was_asked_for_targets_and_spans(put: Put, read: Reader) -> None:
+    values = (None, [], ["Women"])
+    rows = [{"t": "own goal", "l": "hate", "who": value, "s": value and [[0, 3]]} for value in values]
+    columns = Columns(text="t", label="l", targets="who", spans="s")
+    found = read("table", put("mine.jsonl", rows), columns=columns)
+    assert [post.has_targets for post in found.posts] == [False, True, True]
+    assert [post.has_rationales for post in found.posts] == [False, True, True]
+    assert [post.targets for post in found.posts] == [(), (), ("Women",)]
+    found = read("table", put("mine.csv", "t,l,who,s\nown goal,hate,,\n"), columns=columns)
+    assert [(post.has_targets, post.has_rationales) for post in found.posts] == [(True, True)]
+
+
 def test_counts_of_votes(put: Put, read: Reader) -> None:
     path = put("mine.csv", "t,h,o,n\nown goal,1,2,0\nnice,0,0,-1\n")
     found = read(
