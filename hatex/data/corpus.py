@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hatex.data.duplicates import KeyTable, components, near_edges
 from hatex.data.holdout import Holdout, flag_copies
 from hatex.data.shards import Shard
-from hatex.data.signatures import GROUP_BAND, PERMUTATIONS, band_keys, is_signed
+from hatex.data.signatures import BAND_ROWS, PERMUTATIONS, band_keys, is_signed, rows_per_band
 from hatex.data.splits import DROPPED, REPORT, TEST, Shares, assign_splits
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ REASONS: Final = (
 )
 """Why a sound post is not in the examples, by code."""
 LANGUAGE, REPEAT, LEAK, HOLDOUT_EQUAL, HOLDOUT_NEAR = range(1, len(REASONS))
+_REACH: Final = 16
+"""Posts back that a post is compared with in a band of fewer rows, which many posts share that are not near."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,8 @@ class Corpus:
             return np.empty((0, PERMUTATIONS), np.uint32)
         return np.memmap(path, np.uint32, "r").reshape(-1, PERMUTATIONS)
 
-    def band_table(self) -> KeyTable:
+    def band_table(self, rows_per_band: int) -> KeyTable:
+        """(key, row) pairs of all bands."""
         import numpy as np
 
         table = KeyTable(self.scratch, "bands")
@@ -121,7 +124,7 @@ class Corpus:
             for start in range(0, len(signatures), 50_000):
                 part = signatures[start : start + 50_000]
                 signed = is_signed(part)
-                keys = band_keys(part[signed], GROUP_BAND)
+                keys = band_keys(part[signed], rows_per_band)
                 rows = np.flatnonzero(signed) + first + start
                 table.add(keys.ravel(), np.repeat(rows, keys.shape[1]))
         return table
@@ -135,7 +138,9 @@ def divide(corpus: Corpus, rules: Rules, holdout: Holdout) -> Division:
     texts = corpus.key_table("text_keys")
     repeats, repeated = _repeats(texts, datasets, corpus.column("votes_key"))
     equal = list(chain(texts.edges(), corpus.key_table("group_keys").edges()))
-    near = list(near_edges(corpus.band_table(), corpus.signatures(), rules.threshold))
+    band = rows_per_band(rules.threshold)
+    reach = 1 if band == BAND_ROWS[0] else _REACH
+    near = list(near_edges(corpus.band_table(band), corpus.signatures(), rules.threshold, reach))
     groups = components(corpus.rows, chain(equal, near))
     repeats["same text as another but for a few words"] = _distinct([b for _, b in near])
 

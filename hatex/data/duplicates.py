@@ -104,13 +104,14 @@ class KeyTable:
                 pairs = pairs[np.lexsort((pairs["row"], pairs["key"]))]
                 yield pairs["key"].copy(), pairs["row"].copy()
 
-    def edges(self, *, star: bool = False) -> Iterator[tuple[Rows, Rows]]:
-        """Neighbouring rows with the same key; `star` adds each row's edge to the first row of its key."""
+    def edges(self, *, star: bool = False, reach: int = 1) -> Iterator[tuple[Rows, Rows]]:
+        """Each row with those up to `reach` before it that have the same key; `star` adds the first of that key."""
         import numpy as np
 
         for keys, rows in self.runs():
-            same = np.flatnonzero(keys[1:] == keys[:-1]) + 1
-            yield rows[same - 1], rows[same]
+            for distance in range(reach, 0, -1):
+                same = np.flatnonzero(keys[distance:] == keys[:-distance]) + distance
+                yield rows[same - distance], rows[same]
             if star:
                 is_first = np.ones(len(keys), bool)
                 is_first[same] = False
@@ -124,10 +125,10 @@ class KeyTable:
 
 
 def near_edges(
-    bands: KeyTable, signatures: NDArray[np.uint32], threshold: float
+    bands: KeyTable, signatures: NDArray[np.uint32], threshold: float, reach: int = 1
 ) -> Iterator[tuple[Rows, Rows]]:
-    """Pairs that share a band and whose estimated Jaccard reaches `threshold`."""
-    for left, right in bands.edges(star=True):
+    """Pairs that share a band and whose estimated Jaccard reaches `threshold`; see `KeyTable.edges` for `reach`."""
+    for left, right in bands.edges(star=True, reach=reach):
         for start in range(0, len(left), _CHUNK):
             a, b = left[start : start + _CHUNK], right[start : start + _CHUNK]
             near = agreement(signatures[a], signatures[b]) >= threshold

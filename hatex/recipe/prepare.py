@@ -92,7 +92,8 @@ class LanguageSection(Section):
 
 class DuplicateSection(Section):
     threshold: float = Field(default=0.65, gt=0, le=1)
-    """Posts whose word sets overlap this much (Jaccard, estimated) never straddle splits."""
+    """Posts whose word sets overlap this much (Jaccard, estimated) rarely straddle splits: nearly all are found,
+    down to .27."""
     exact: Literal["keep", "drop"] = "keep"
     """`drop`: of posts of one data set with the same text and the same votes, only the first stays."""
 

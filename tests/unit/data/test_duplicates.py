@@ -1,6 +1,7 @@
 """Copies are found whatever their form; groups join through any chain; holdouts miss nothing above the threshold."""
 
 import unicodedata
+from math import ceil
 from pathlib import Path
 from random import Random
 
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from hatex.data.corpus import Corpus
 from hatex.data.duplicates import KeyTable, components, near_edges, text_keys
@@ -17,12 +19,13 @@ from hatex.data.formatting import vary
 from hatex.data.holdout import Holdout, flag_copies, load_texts
 from hatex.data.shards import READ_ROWS, Shard
 from hatex.data.signatures import (
-    GROUP_BAND,
     PERMUTATIONS,
     agreement,
     band_keys,
+    band_recall,
     build_signatures,
     is_signed,
+    rows_per_band,
     word_set,
 )
 from hatex.errors import DataError
@@ -90,10 +93,34 @@ def test_a_post_with_one_word_in_eight_changed_is_near() -> None:
         edited.append(new)
     signatures = build_signatures(frozenset(words) for words in (*originals, *edited))
     left, right = signatures[:300], signatures[300:]
-    shares_band = (band_keys(left, GROUP_BAND) == band_keys(right, GROUP_BAND)).any(axis=1)
+    shares_band = (band_keys(left, 4) == band_keys(right, 4)).any(axis=1)
     found = shares_band & (agreement(left, right) >= 0.65)
     assert found.mean() >= 0.95
     assert (agreement(left, np.roll(right, 1, axis=0)) >= 0.65).mean() < 0.02
+
+
+@pytest.mark.parametrize(("rows", "agreeing"), [(4, 42), (3, 32), (2, 20), (4, 3), (3, 64)])
+def test_band_recall_is_what_drawn_pairs_have(rows: int, agreeing: int) -> None:
+    rng = np.random.default_rng(1)
+    left = np.zeros((20_000, PERMUTATIONS), np.uint32)
+    right = rng.permuted(np.broadcast_to(np.arange(PERMUTATIONS) >= agreeing, left.shape), axis=1)
+    shares_band = (band_keys(left, rows) == band_keys(right.astype(np.uint32), rows)).any(axis=1)
+    assert band_recall(rows, agreeing) == pytest.approx(shares_band.mean(), abs=0.01)
+
+
+def test_bands_fit_the_threshold() -> None:
+    assert [rows_per_band(t) for t in (1.0, 0.65, 0.61, 0.6, 0.47, 0.46, 0.27)] == [4, 4, 4, 3, 3, 2, 2]
+    assert min(band_recall(rows_per_band(t / 100), ceil(0.64 * t)) for t in range(27, 101)) >= 0.95
+    assert band_recall(2, ceil(0.26 * PERMUTATIONS)) < 0.95
+    assert band_recall(2, ceil(0.2 * PERMUTATIONS)) == pytest.approx(0.78, abs=0.005)
+
+
+@pytest.mark.parametrize(("jaccard", "found"), [(0.65, 0.51), (0.7, 0.81), (0.75, 0.97), (0.78, 0.99)])
+def test_the_recall_that_is_told_of_the_default(jaccard: float, found: float) -> None:
+    agreeing = np.arange(42, PERMUTATIONS + 1)
+    chances = binom.pmf(agreeing, PERMUTATIONS, jaccard)
+    recall = sum(chances * [band_recall(4, int(count)) for count in agreeing])
+    assert recall == pytest.approx(found, abs=0.005)
 
 
 def test_near_edges_drop_pairs_below_the_threshold(tmp_path: Path) -> None:
@@ -158,6 +185,23 @@ def test_near_copies_join_over_another_post_of_their_band(tmp_path: Path) -> Non
     assert near == {(0, 2)}
 
 
+def test_near_copies_join_over_several_posts_of_their_band(tmp_path: Path) -> None:
+    """The first post of the band is near none of the others."""
+    words = [WORDS[30:40], WORDS[:10], WORDS[20:30], WORDS[:9], WORDS[40:50]]
+    table = KeyTable(tmp_path, "b")
+    table.add(np.full(5, 7, np.uint64), np.arange(5))
+    signatures = build_signatures(map(frozenset, words))
+    found = [
+        {
+            (int(a), int(b))
+            for x, y in near_edges(table, signatures, 0.65, reach)
+            for a, b in zip(x, y, strict=True)
+        }
+        for reach in (1, 2, 9)
+    ]
+    assert found == [set(), {(1, 3)}, {(1, 3)}]
+
+
 def test_near_copies_of_a_large_shard_keep_their_rows(tmp_path: Path) -> None:
     """Signatures are read some 50,000 at a time."""
     rows = np.zeros((50_003, PERMUTATIONS), np.uint32)
@@ -168,7 +212,7 @@ def test_near_copies_of_a_large_shard_keep_their_rows(tmp_path: Path) -> None:
     corpus = Corpus(shards, tmp_path / "scratch")
     near = {
         (int(a), int(b))
-        for x, y in near_edges(corpus.band_table(), corpus.signatures(), 0.65)
+        for x, y in near_edges(corpus.band_table(4), corpus.signatures(), 0.65)
         for a, b in zip(x, y, strict=True)
     }
     assert near == {(12, 50_006)}

@@ -161,6 +161,25 @@ def test_planted_copies_never_straddle_splits(tmp_path: Path) -> None:
     assert prepared.card["repeats"]["same text as a post of another set"] == 150
 
 
+def test_a_lower_threshold_joins_posts_of_which_it_asks_less(tmp_path: Path) -> None:
+    """Pairs with 12 of 28 words in common: an overlap of .43, of which bands of four words find four in ten."""
+    rng = Random(18)
+    rows = []
+    for i in range(200):
+        words = rng.sample(WORDS, 20)
+        new = ["".join(rng.choices("bcdfghklmnp", k=9)) for _ in range(8)]
+        for name, these in (("p", words), ("q", [*words[:12], *new])):
+            rows.append({"id": f"{name}{i}", "text": " ".join(these), "label": "hate"})
+    file = put(tmp_path / "a.jsonl", rows)
+    shares = []
+    for threshold in (0.65, 0.3):
+        prepare_data(section(tmp_path / "out", file, duplicates={"threshold": threshold}))
+        group = {row.id: row.group for row in read_examples(tmp_path / "out")}
+        shares.append(sum(group[f"a:p{i}"] == group[f"a:q{i}"] for i in range(200)) / 200)
+    assert shares[0] < 0.05
+    assert shares[1] > 0.95
+
+
 def test_official_train_copies_of_dev_posts_are_dropped(tmp_path: Path) -> None:
     rows = posts(40, 4)
     dev = [{**row, "part": "dev"} for row in rows[:20]]
