@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import heapq
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from hatex.data.duplicates import key_of
 from hatex.data.raw import Item, LeftOut, Note, Problem, RawPost
+
+_MAX_COUNT: Final = 2**31 - 1
+"""Of a vote, as examples hold it."""
 
 
 @dataclass
@@ -79,17 +83,18 @@ def _problem_of(post: RawPost, seen: set[int]) -> Problem | None:
     def problem(kind: str, message: str) -> Problem:
         return Problem(post.file, post.row, kind, message)
 
-    text: object = post.text  # readers pass on what JSON holds
-    if not isinstance(text, str):
-        return problem("text", "the text is missing or not a string")
+    for name, value in _strings(post):
+        if not isinstance(value, str):
+            return problem(name, f"the {name} is missing or not a string")
+        if not _is_encodable(value):
+            return problem("surrogate", f"the {name} holds a lone surrogate")
+    text = post.text
     if not text.strip():
         return problem("empty text", "the text is empty")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return problem("surrogate", "the text holds a lone surrogate")
     if not post.votes or any(vote.count <= 0 for vote in post.votes):
         return problem("votes", "no votes")
+    if any(vote.count > _MAX_COUNT for vote in post.votes):
+        return problem("votes", "more votes than can be counted")
     for span in post.rationales:
         if not 0 <= span.start < span.end <= len(text):
             place = f"span {span.start}:{span.end} is outside the text of {len(text)} characters"
@@ -99,6 +104,30 @@ def _problem_of(post: RawPost, seen: set[int]) -> Problem | None:
         return problem("id", "the id occurs twice in this data set")
     seen.add(identity)
     return None
+
+
+def _strings(post: RawPost) -> Iterator[tuple[str, object]]:
+    """What must be strings, with names: readers pass on what JSON holds."""
+    yield "text", post.text
+    yield "id", post.id
+    if post.context is not None:
+        yield "context", post.context
+    yield from (("target", name) for name in post.targets)
+    yield from (("annotator", vote.annotator) for vote in post.votes if vote.annotator is not None)
+    yield from (("annotator's group", vote.group) for vote in post.votes if vote.group is not None)
+    for name in ("annotator", "kind"):
+        given = (getattr(span, name) for span in post.rationales)
+        yield from ((f"{name} of a span", value) for value in given if value is not None)
+    if post.explanation is not None:
+        yield "explanation", json.dumps(post.explanation, ensure_ascii=False)
+
+
+def _is_encodable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def sample(posts: Iterable[RawPost], limit: int | None, seed: int) -> Iterator[RawPost]:

@@ -34,7 +34,7 @@ def read(spec: SourceSpec) -> Iterator[Item]:
     for place, number, part, row in open_rows(spec, reader.needed()):
         try:
             yield reader.post(place, number, part, row)
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, OverflowError) as error:
             yield bad_row(Path(place), number, error)
 
 

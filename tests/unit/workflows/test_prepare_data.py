@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
 from random import Random
@@ -11,9 +12,11 @@ from typing import Any
 import pytest
 
 from hatex.data.examples import FILE_NAME, read_examples
+from hatex.data.raw import RawPost
+from hatex.data.tally import Tally, sound_posts
 from hatex.errors import DataError, IntegrityError
 from hatex.recipe.prepare import PrepareSection
-from hatex.types import Example
+from hatex.types import Example, Vote
 from hatex.workflows.prepare_data import plan_data, prepare_data
 
 STEMS = [
@@ -378,6 +381,56 @@ def test_rows_that_no_set_may_hold(tmp_path: Path, row: dict[str, Any], message:
     file = put(tmp_path / "a.jsonl", [*posts(5, 1), row])
     with pytest.raises(DataError, match=message):
         prepare_data(section(tmp_path / "out", file, on_error="fail"))
+
+
+def test_one_bad_field_costs_its_row_and_not_the_run(tmp_path: Path) -> None:
+    """A lone surrogate is what JavaScript leaves of an emoji that it cut."""
+    rows = [{**row, "asked": None, "who": [], "spans": []} for row in posts(300, 19)]
+    bad: list[tuple[dict[str, Any], str]] = [
+        ({"asked": ["own goal"]}, "the context is missing or not a string"),
+        ({"asked": 7}, "the context is missing or not a string"),
+        ({"asked": "own \ud83d goal"}, "the context holds a lone surrogate"),
+        ({"id": "p\ud83d"}, "the id holds a lone surrogate"),
+        ({"who": ["Women", "Fans \ud83d"]}, "the target holds a lone surrogate"),
+        ({"spans": [{"start": 0, "end": 3, "kind": "\ud83d"}]}, "the kind of a span holds a lone surrogate"),
+        (
+            {"spans": [{"start": 0, "end": 3, "annotator": "\ud83d"}]},
+            "the annotator of a span holds a lone surrogate",
+        ),
+        ({"spans": [[0, float("inf")]]}, "cannot convert float infinity to integer"),
+    ]
+    for row, (changes, _) in zip(rows, bad, strict=False):
+        row |= changes
+    columns = {"context": "asked", "targets": "who", "spans": "spans"}
+    file = put(tmp_path / "a.jsonl", rows)
+    card = prepare_data(section(tmp_path / "out", file, columns=columns, max_error_share=0.03)).card
+    found = [(each["row"], each["message"]) for each in card["sources"][0]["first_problems"]]
+    assert found == list(enumerate((message for _, message in bad), start=1))
+    assert card["sources"][0]["kept"] == 300 - len(bad)
+
+
+def test_counts_that_no_example_can_hold_are_a_bad_row(tmp_path: Path) -> None:
+    rows = [{**row, "h": 1} for row in posts(200, 20)]
+    rows[4]["h"] = 2**31
+    rules = section(tmp_path / "out", put(tmp_path / "a.jsonl", rows)).model_dump()
+    rules["sources"][0]["columns"] = {"text": "text", "counts": {"hate": "h"}}
+    card = prepare_data(PrepareSection.model_validate(rules)).card
+    assert card["sources"][0]["problems"] == {"count": 1, "kinds": {"votes": 1}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"votes": (Vote(("hate",), annotator="\ud83d"),)}, "annotator"),
+        ({"votes": (Vote(("hate",), group="\ud83d"),)}, "annotator's group"),
+        ({"explanation": {"summary": "\ud83d"}}, "explanation"),
+    ],
+)
+def test_what_readers_add_to_a_post_is_looked_at_too(changes: dict[str, Any], name: str) -> None:
+    tally = Tally()
+    post = RawPost("p", "fans", "own goal", (Vote(("hate",)),), "a.jsonl", 1)
+    assert list(sound_posts([post, replace(post, id="q", **changes)], tally)) == [post]
+    assert [each.message for each in tally.problems] == [f"the {name} holds a lone surrogate"]
 
 
 def test_every_broken_source_is_reported_at_once(tmp_path: Path) -> None:
