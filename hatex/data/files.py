@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import hashlib
+import io
 import json
 import sys
 import zlib
@@ -28,12 +30,18 @@ def open_text(path: Path, errors: str = "strict") -> Iterator[IO[str]]:
     """A UTF-8 text stream of a plain or gzipped file; newlines as they are.
 
     Raises:
-        DataError: no such file, a broken gzip or bytes that are not UTF-8 (also later, while reading).
+        DataError: no such file, UTF-16, a broken gzip or bytes that are not UTF-8 (also later, while reading).
     """
     try:
         opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rt", encoding="utf-8-sig", newline="", errors=errors) as stream:
-            yield stream
+        with opener(path, "rb") as raw:
+            start = raw.peek(2)[:2]
+            if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or b"\0" in start:
+                raise DataError(
+                    "UTF-16 where UTF-8 is expected", where=str(path), hint="save the file as UTF-8"
+                )
+            with io.TextIOWrapper(raw, encoding="utf-8-sig", newline="", errors=errors) as stream:
+                yield stream
     except OSError as error:
         if isinstance(error, gzip.BadGzipFile):
             raise _broken_gzip(path, error) from error
@@ -177,6 +185,10 @@ def jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Problem]:
                 value = json.loads(line)
             except json.JSONDecodeError as error:
                 yield Problem(str(path), number, "json", f"not JSON: {error.msg} at column {error.colno}")
+                continue
+            except (ValueError, RecursionError) as error:  # a number of 4,301 digits, brackets in brackets
+                reason = str(error).partition(";")[0]
+                yield Problem(str(path), number, "json", f"cannot be read: {reason}")
                 continue
             if isinstance(value, dict):
                 yield number, value

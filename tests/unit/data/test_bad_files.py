@@ -100,6 +100,24 @@ def test_a_tsv_that_quotes_as_csv_does_is_read_so(tmp_path: Path, lines: tuple[s
     assert first in ('own "goal"', "own goal", "own goal\nof the day")
 
 
+def test_values_that_no_reader_takes_are_bad_rows(tmp_path: Path) -> None:
+    path = tmp_path / "large.jsonl"
+    path.write_text('{"n": 1}\n{"n": ' + "9" * 5000 + '}\n{"n": ' + "[" * 100_000 + "\n" + '{"n": 4}\n')
+    rows = list(jsonl_rows(path))
+    assert [row.row if isinstance(row, Problem) else row[1]["n"] for row in rows] == [1, 2, 3, 4]
+    assert all("cannot be read" in str(row) for row in rows[1:3])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.csv.gz"])
+def test_utf_16_is_told_by_name(tmp_path: Path, encoding: str, name: str) -> None:
+    data = "text,label\nown goal,toxic\n".encode(encoding)
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    with pytest.raises(DataError, match="UTF-16 where UTF-8 is expected") as caught:
+        list(jsonl_rows(tmp_path / name) if "jsonl" in name else csv_rows(tmp_path / name, ("text",)))
+    assert (caught.value.where, caught.value.hint) == (str(tmp_path / name), "save the file as UTF-8")
+
+
 def test_missing_and_broken_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No such file"), open_text(tmp_path / "none.csv"):
         pass
