@@ -81,10 +81,11 @@ class Shard:
 
     def column(self, name: str) -> NDArray[Any]:
         """One number per post, shape (posts,)."""
-        import numpy as np
+        import pyarrow.parquet as pq
 
-        parts = [batch.column(0).to_numpy(zero_copy_only=False) for batch in self.batches([name])]
-        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+        with pq.ParquetFile(self.table_path) as file:
+            numbers: NDArray[Any] = file.read(columns=[name]).column(0).to_numpy()
+        return numbers
 
     def signatures(self) -> NDArray[np.uint32]:
         """Signatures of all posts, mapped from disk, shape (posts, PERMUTATIONS)."""

@@ -1,14 +1,18 @@
-"""Rows of tables: CSV and JSONL read with row numbers, parquet, local folders and hub ids through `datasets`."""
+"""Rows of tables: CSV, JSONL and parquet read with row numbers, hub ids and folders in their layout by `datasets`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hatex.data.files import csv_rows, jsonl_rows
 from hatex.data.raw import Part, Problem, SourceSpec
 from hatex.errors import DataError, FetchError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PART_NAMES: Final[Mapping[str, Part]] = {
     "train": "train",
@@ -19,6 +23,7 @@ PART_NAMES: Final[Mapping[str, Part]] = {
 }
 """Names of official parts, in columns, file names and hub splits."""
 _KINDS: Final = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+_PARQUET_ROWS: Final = 8_192
 
 Place = tuple[str, int, Part | None, dict[str, Any]]
 """File (or hub id and split), row from 1, official part, fields."""
@@ -79,7 +84,7 @@ def _kind(path: Path) -> str:
 def _file_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     kind = _kind(path)
     if kind == ".parquet":
-        yield from _dataset_rows(path, columns)
+        yield from _parquet_rows(path, columns)
         return
     if kind in (".csv", ".tsv"):
         rows: Iterator[Any] = csv_rows(path, columns, delimiter="\t" if kind == ".tsv" else ",")
@@ -92,18 +97,27 @@ def _file_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[s
             yield item
 
 
-def _dataset_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    import datasets
+def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows with the `columns` and those of plain types, for readers that look for more where it is there."""
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     try:
-        table = datasets.load_dataset("parquet", data_files=str(path), split="train", streaming=True)
-        for number, row in enumerate(table, start=1):
-            if number == 1:
-                _check_columns(row, columns, str(path))
-            yield number, row
-    except (pa.ArrowInvalid, datasets.exceptions.DatasetGenerationError) as error:
+        with pq.ParquetFile(path) as file:
+            kinds = {field.name: field.type for field in file.schema_arrow}
+            _check_columns(kinds, columns, str(path))
+            wanted = [name for name, kind in kinds.items() if name in columns or _is_plain(kind)]
+            batches = file.iter_batches(_PARQUET_ROWS, columns=wanted)
+            yield from enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), start=1)
+    except (pa.ArrowException, OSError) as error:
         raise DataError(f"not a parquet file: {error}", where=str(path)) from error
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """Whether it is text, a number or a truth value; a date may be one that Python does not know."""
+    import pyarrow as pa
+
+    return not pa.types.is_nested(kind) and not pa.types.is_temporal(kind)
 
 
 def _hub_rows(spec: SourceSpec, columns: Sequence[str]) -> Iterator[Place]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from hatex.data.examples import FILE_NAME, read_examples
@@ -381,6 +383,15 @@ def test_rows_that_no_set_may_hold(tmp_path: Path, row: dict[str, Any], message:
     file = put(tmp_path / "a.jsonl", [*posts(5, 1), row])
     with pytest.raises(DataError, match=message):
         prepare_data(section(tmp_path / "out", file, on_error="fail"))
+
+
+def test_a_source_without_rows_changes_nothing(tmp_path: Path) -> None:
+    file, empty = put(tmp_path / "a.jsonl", posts(50, 21)), tmp_path / "b.parquet"
+    pq.write_table(pa.table({name: pa.array([], pa.string()) for name in ("id", "text", "label")}), empty)
+    prepare_data(section(tmp_path / "one", file))
+    card = prepare_data(section(tmp_path / "two", file, empty)).card
+    assert read_examples(tmp_path / "one") == read_examples(tmp_path / "two")
+    assert (card["sources"][1]["rows"], list(card["datasets"])) == (0, ["a"])
 
 
 def test_one_bad_field_costs_its_row_and_not_the_run(tmp_path: Path) -> None:
