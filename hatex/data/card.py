@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ CARD_SCHEMA: Final = 1
 CARD_JSON: Final = "card.json"
 """Its name, beside the examples."""
 LISTED_PROBLEMS: Final = 20
+LISTED_TARGETS: Final = 10
 
 
 def source_record(
@@ -116,9 +117,23 @@ def _fate_lines(card: dict[str, Any]) -> list[str]:
     if card["capped"]:
         lines += ["", *(f"- {name}: {count:,} {CAP}" for name, count in card["capped"].items())]
     lines += ["", "## Languages (py3langid)", "", *_table(("code", "posts"), languages), ""]
-    if card["warnings"]:
-        lines += ["## Warnings", "", *(f"- {warning}" for warning in card["warnings"]), ""]
+    if warnings := [*card["warnings"], *unknown_target_warnings(card["unknown_targets"])]:
+        lines += ["## Warnings", "", *(f"- {warning}" for warning in warnings), ""]
     return lines
+
+
+def unknown_target_warnings(targets: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """A sentence for each data set with targets that the list of groups does not have; it holds their counts."""
+    warnings = []
+    for name, counts in targets.items():
+        shown = [f"{target} ({count:,})" for target, count in list(counts.items())[:LISTED_TARGETS]]
+        if len(counts) > len(shown):
+            shown.append(f"{len(counts) - len(shown):,} more")
+        warnings.append(
+            f"{name}: targets outside the list of groups, which no explanation will name: {', '.join(shown)}; "
+            "map them by `groups` of the source, or put them on the recipe's own list, `groups`"
+        )
+    return warnings
 
 
 def _source_lines(sources: list[dict[str, Any]]) -> list[str]:

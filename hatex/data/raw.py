@@ -40,7 +40,7 @@ class SourceSpec:
     name: str | None = None
     columns: Columns | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
-    groups: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,8 +71,9 @@ class SourceSection(Section):
     """Columns of a `table`."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Values of a `table`'s labels to label sets: `toxic: offensive|hate`."""
-    groups: dict[str, str] = Field(default_factory=dict)
-    """Target names of a `table` to names of the closed list; others stay as they are."""
+    groups: dict[str, str | None] = Field(default_factory=dict)
+    """Target names of a `table` to names of the closed list (the recipe's `groups`), null for none; others stay as they
+    are, and the card counts those that the list does not have."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:

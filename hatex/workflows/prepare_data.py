@@ -14,7 +14,14 @@ from typing import Any
 
 from hatex.data.annotation import AnnotateSettings, annotate
 from hatex.data.assemble import assemble
-from hatex.data.card import CARD_JSON, CARD_SCHEMA, card_json, card_markdown, source_record
+from hatex.data.card import (
+    CARD_JSON,
+    CARD_SCHEMA,
+    card_json,
+    card_markdown,
+    source_record,
+    unknown_target_warnings,
+)
 from hatex.data.condense import Options, condense_all
 from hatex.data.corpus import Corpus, Division, Rules, divide
 from hatex.data.examples import FILE_NAME
@@ -67,7 +74,8 @@ def prepare_data(
     """Read, clean, group and split all sources of a section, and write examples and card.
 
     `holdout` adds files to those of the section, `consent` lets masked posts go to the endpoint of
-    `annotate`, `groups` is the closed list that explanations may name (default: the one hatex ships). An
+    `annotate`, `groups` is the closed list that explanations may name (default: the one hatex ships): targets of
+    tables outside it are counted in the card. An
     interrupted run leaves the sources it has read below the output folder, and the next run goes on from
     there. Raises DataError with every problem where there are more than `max_error_share` allows.
     """
@@ -78,9 +86,12 @@ def prepare_data(
         _check_problems(section, tallies)
         files = (*(Path(name) for name in section.holdout.files), *holdout)
         held_out = Holdout((text for path in files for text in load_texts(path)), section.holdout.threshold)
-        annotator = partial(_annotate, section, consent, tuple(groups) or GROUPS, progress)
-        card = _finish(plan, tallies, held_out, annotator, progress)
+        closed = tuple(groups) or GROUPS
+        annotator = partial(_annotate, section, consent, closed, progress)
+        card = _finish(plan, tallies, held_out, closed, annotator, progress)
         shutil.rmtree(folder / WORK)
+    for warning in unknown_target_warnings(card["unknown_targets"]):
+        progress.say(f"warning: {warning}")
     return Prepared(folder, card, plan.done)
 
 
@@ -139,6 +150,7 @@ def _finish(
     plan: PreparePlan,
     tallies: dict[str, Tally],
     holdout: Holdout,
+    groups: Sequence[str],
     annotator: Annotator,
     progress: Progress,
 ) -> dict[str, Any]:
@@ -160,6 +172,7 @@ def _finish(
     card = _card(plan, tallies, statistics, dropped, division, out / FILE_NAME)
     if notes is not None:
         card["annotation"] = notes
+    card["unknown_targets"] = _unknown_targets(plan, card["datasets"], groups)
     card["holdout"] = {"texts": len(holdout), "threshold": holdout.threshold}
     (out / CARD_JSON).write_text(card_json(card), "utf-8")
     (out / CARD_MARKDOWN).write_text(card_markdown(card), "utf-8")
@@ -257,6 +270,18 @@ def _warnings(section: PrepareSection, datasets: dict[str, Any], capped: dict[st
         for split in _asked_splits(section)
         if not data["splits"].get(split)
     ]
+
+
+def _unknown_targets(
+    plan: PreparePlan, datasets: dict[str, Any], groups: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    """Names in people's own tables that the list of groups does not have, by data set; other readers map theirs."""
+    tables = (each.name for each in plan.sources if each.section.source == "table" and each.name in datasets)
+    found = {
+        name: {target: count for target, count in datasets[name]["targets"].items() if target not in groups}
+        for name in tables
+    }
+    return {name: counts for name, counts in found.items() if counts}
 
 
 @contextmanager

@@ -69,6 +69,23 @@ def test_json_repeats_the_card(recipe: Path, tmp_path: Path, capfd: pytest.Captu
     assert str(tmp_path) not in json.dumps(record["data"]["card"])
 
 
+def test_targets_that_no_explanation_will_name_are_told_on_stderr(
+    recipe: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "fans.csv"
+    header, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([f"{header},who", *(f"{row},women" for row in rows), ""]))
+    recipe.write_text(recipe.read_text().replace("label: verdict}", "label: verdict, targets: who}"))
+    code, out, err = run(capfd, "prepare", str(recipe), "--only", "data", "--json")
+    assert code == 0
+    assert json.loads(out)["data"]["card"]["unknown_targets"] == {"fans": {"women": 40}}
+    assert "warning: fans: targets outside the list of groups" in err
+    recipe.write_text(recipe.read_text() + "groups: [women]\n")
+    code, out, err = run(capfd, "prepare", str(recipe), "--only", "data", "--json")
+    assert (code, json.loads(out)["data"]["card"]["unknown_targets"]) == (0, {})
+    assert "warning" not in err
+
+
 def test_a_dry_run_writes_nothing(recipe: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capfd, "prepare", str(recipe), "--only", "data", "--dry-run", "--json")
     assert code == 0

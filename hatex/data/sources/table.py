@@ -70,7 +70,7 @@ class _TableReader:
             keys=(f"group {row[columns.group]}",)
             if columns.group and row[columns.group] not in _MISSING
             else (),
-            targets=tuple(dict.fromkeys(self.spec.groups.get(str(name), str(name)) for name in targets)),
+            targets=self._targets(targets),
             has_targets=columns.targets is not None and row[columns.targets] is not None,
             rationales=tuple(_span(value) for value in spans),
             has_rationales=columns.spans is not None and row[columns.spans] is not None,
@@ -90,6 +90,10 @@ class _TableReader:
         if any(number < 0 for number in numbers.values()):
             raise ValueError("vote counts must not be negative")
         return tuple(Vote(self.counts[column], number) for column, number in numbers.items() if number)
+
+    def _targets(self, names: Sequence[Any]) -> tuple[str, ...]:
+        found = (self.spec.groups.get(str(name), str(name)) for name in names)
+        return tuple(dict.fromkeys(name for name in found if name is not None))
 
     def _labels(self, value: Any) -> LabelSet:
         key = str(value).lower() if isinstance(value, bool) else str(value)

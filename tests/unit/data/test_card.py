@@ -62,6 +62,7 @@ def test_markdown_escapes_label_sets() -> None:
         "dropped": {},
         "repeats": {},
         "capped": {"mine": 1200},
+        "unknown_targets": {"mine": {"women": 1200, **{f"club {i}": 1 for i in range(12)}}},
         "languages": {"en": 1},
         "warnings": ["mine has no rows in tune"],
         "sources": [],
@@ -71,3 +72,8 @@ def test_markdown_escapes_label_sets() -> None:
     assert "Nothing." in text
     assert "- mine has no rows in tune" in text
     assert "- mine: 1,200 posts in groups larger than a quarter of what tune or report may hold" in text
+    assert (
+        "- mine: targets outside the list of groups, which no explanation will name: women (1,200), club 0"
+        in text
+    )
+    assert "club 8 (1), 3 more; map them by `groups` of the source, or" in text

@@ -17,18 +17,20 @@ Reader = Callable[..., object]
 
 
 def test_one_label_a_row(put: Put, read: Reader) -> None:
-    path = put("mine.csv", "n,body,verdict,who\n1,own goal,toxic,Women;Fans\n2,nice,ok,\n3,odd,maybe,\n")
+    path = put(
+        "mine.csv", "n,body,verdict,who\n1,own goal,toxic,Women;Fans;nobody\n2,nice,ok,\n3,odd,maybe,\n"
+    )
     columns = Columns(text="body", id="n", label="verdict", targets="who", group="who")
     found = read(
         "table",
         path,
         columns=columns,
         labels={"toxic": "offensive|hate", "ok": "neutral"},
-        groups={"Fans": "Other group"},
+        groups={"Fans": "Other group", "nobody": None},
     )
     assert found.votes == [[("offensive|hate", 1)], [("neutral", 1)]]
     assert found.posts[0].targets == ("Women", "Other group")
-    assert (found.posts[0].keys, found.posts[1].keys) == (("group Women;Fans",), ())
+    assert (found.posts[0].keys, found.posts[1].keys) == (("group Women;Fans;nobody",), ())
     assert [p.message for p in found.problems] == [
         "unknown label 'maybe'; the recipe maps hate, neutral, offensive, ok, toxic"
     ]

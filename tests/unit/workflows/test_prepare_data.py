@@ -100,10 +100,11 @@ def change_words(text: str, rng: Random) -> str:
 
 
 class Watched:
-    """Progress that keeps what was begun, and calls `on_advance` with every step of it."""
+    """Progress that keeps what was begun and said, and calls `on_advance` with every step of it."""
 
     def __init__(self, on_advance: Callable[[str], None] = lambda _: None) -> None:
         self.begun: list[str] = []
+        self.said: list[str] = []
         self.on_advance = on_advance
 
     @contextmanager
@@ -115,7 +116,7 @@ class Watched:
         yield lambda _: self.on_advance(description)
 
     def say(self, message: str) -> None:
-        del message
+        self.said.append(message)
 
 
 def by_split(rows: list[Example]) -> dict[str, list[Example]]:
@@ -442,6 +443,26 @@ def test_what_readers_add_to_a_post_is_looked_at_too(changes: dict[str, Any], na
     post = RawPost("p", "fans", "own goal", (Vote(("hate",)),), "a.jsonl", 1)
     assert list(sound_posts([post, replace(post, id="q", **changes)], tally)) == [post]
     assert [each.message for each in tally.problems] == [f"the {name} holds a lone surrogate"]
+
+
+def test_targets_outside_the_list_of_groups_are_told(tmp_path: Path) -> None:
+    names = ["women", "Women", "Fans of the other club", ""]
+    rows = [{**row, "who": names[i % 4]} for i, row in enumerate(posts(60, 22))]
+    rules = section(tmp_path / "out", put(tmp_path / "a.jsonl", rows), columns={"targets": "who"})
+    watched = Watched()
+    card = prepare_data(rules, progress=watched).card
+    assert card["unknown_targets"] == {"a": {"Fans of the other club": 15, "women": 15}}
+    [warning] = watched.said
+    assert warning.startswith("warning: a: targets outside the list of groups")
+    assert warning.removeprefix("warning: ") in (tmp_path / "out" / "card.md").read_text()
+    own = prepare_data(rules, groups=("Women", "women", "Fans of the other club")).card
+    assert own["unknown_targets"] == {}
+    mapped = rules.model_dump()
+    mapped["sources"][0]["groups"] = {"women": "Women", "Fans of the other club": None}
+    silent = Watched()
+    card = prepare_data(PrepareSection.model_validate(mapped), progress=silent).card
+    assert (card["unknown_targets"], silent.said) == ({}, [])
+    assert card["datasets"]["a"]["targets"] == {"Women": 30}
 
 
 def test_every_broken_source_is_reported_at_once(tmp_path: Path) -> None:
