@@ -21,7 +21,9 @@ PART_NAMES: Final[Mapping[str, Part]] = {
     "validation": "dev",
     "test": "test",
 }
-"""Names of official parts, in columns, file names and hub splits."""
+"""Names of official parts, in columns, file names and hub splits. Names of files or hub splits count only where those
+of one source name two parts or more: a file that somebody chose is not a test part because it is called `test.csv`.
+"""
 _KINDS: Final = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 _PARQUET_ROWS: Final = 8_192
 
@@ -62,8 +64,13 @@ def table_files(path: Path) -> Sequence[Path]:
     return found
 
 
+def named_part(place: str) -> Part | None:
+    """The part that the name of a file (`posts_test.csv`) or of a hub split ends in."""
+    return PART_NAMES.get(Path(place).name.partition(".")[0].rpartition("_")[2].rpartition("-")[2])
+
+
 def open_rows(spec: SourceSpec, columns: Sequence[str]) -> Iterator[Place]:
-    """Every row of a source's tables, or of its hub data set, streamed.
+    """Every row of a source's tables, or of its hub data set, streamed; the part is None where names divide nothing.
 
     Raises:
         DataError: a column of `columns` is missing. FetchError: the hub cannot be reached or does not have it.
@@ -71,10 +78,16 @@ def open_rows(spec: SourceSpec, columns: Sequence[str]) -> Iterator[Place]:
     if spec.hub is not None:
         yield from _hub_rows(spec, columns)
         return
-    for path in table_files(Path(spec.path or "")):
-        part = PART_NAMES.get(path.name.partition(".")[0].rpartition("_")[2].rpartition("-")[2])
+    paths = table_files(Path(spec.path or ""))
+    parts = _dividing([named_part(path.name) for path in paths])
+    for path, part in zip(paths, parts, strict=True):
         for number, row in _file_rows(path, columns):
             yield str(path), number, part, row
+
+
+def _dividing(parts: Sequence[Part | None]) -> Sequence[Part | None]:
+    """The parts that names tell of, if they are two or more."""
+    return parts if len(set(parts) - {None}) > 1 else [None] * len(parts)
 
 
 def _kind(path: Path) -> str:
@@ -131,11 +144,12 @@ def _hub_rows(spec: SourceSpec, columns: Sequence[str]) -> Iterator[Place]:
             where=str(spec.hub),
             hint="check the id and the network",
         ) from error
-    for split, rows in loaded.items():
+    parts = _dividing([PART_NAMES.get(split) for split in loaded])
+    for (split, rows), part in zip(loaded.items(), parts, strict=True):
         for number, row in enumerate(rows, start=1):
             if number == 1:
                 _check_columns(row, columns, f"{spec.hub}/{split}")
-            yield f"{spec.hub}/{split}", number, PART_NAMES.get(split), row
+            yield f"{spec.hub}/{split}", number, part, row
 
 
 def _check_columns(row: Mapping[str, Any], columns: Sequence[str], where: str) -> None:

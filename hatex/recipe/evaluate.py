@@ -32,8 +32,8 @@ class EvalSection(Section):
     data: str | None = None
     """Folder that `prepare` wrote."""
     sources: tuple[SourceSection, ...] = ()
-    """Further data sets, read as `prepare` reads them, every row of them; for sets that were not trained
-    on.
+    """Further data sets, read as `prepare` reads them, for sets that were not trained on: every row of them but those
+    of an official test part, which `official_splits: false` includes.
     """
     datasets: tuple[str, ...] = ()
     """Names of the data sets to evaluate on, in this order; empty: all."""

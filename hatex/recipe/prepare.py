@@ -64,7 +64,10 @@ class SourceSection(Section):
     limit: int | None = Field(default=None, gt=0)
     """Keep a seeded sample of this many rows."""
     official_splits: bool = True
-    """Respect the source's own train, dev and test parts; `false`: cut all of its rows anew."""
+    """Respect the source's own train, dev and test parts; `false`: cut all of its rows anew. A table's parts are those
+    of its `split` column, else of its file names (`posts_train.csv`) or hub splits where these name two parts or more;
+    a file that is named alone is no part.
+    """
     sha256: dict[str, str] = Field(default_factory=dict)
     """File name to the hash that it must have."""
     columns: ColumnsSection | None = None

@@ -100,10 +100,10 @@ def choose_posts(examples: Sequence[Example], limit: int | None, seed: int) -> l
 
 
 def read_sources(sections: Sequence[SourceSection], progress: Progress) -> list[Example]:
-    """All rows of the sources but those of their official test parts.
+    """All rows of the sources but those of their official test parts, which are counted aloud.
 
-    Raises DataError where a file is missing or more than a hundredth of a source's rows cannot be read (such
-    as a gold label that the recipe does not map); fewer are counted aloud.
+    Raises DataError where a file is missing, a source has no other rows, or more than a hundredth of its rows
+    cannot be read (such as a gold label that the recipe does not map); fewer are counted aloud.
     """
     posts: list[Example] = []
     if sections:
@@ -115,11 +115,15 @@ def read_sources(sections: Sequence[SourceSection], progress: Progress) -> list[
 def _read_source(planned: PlannedSource, progress: Progress) -> list[Example]:
     posts: list[Example] = []
     problems: list[Problem] = []
+    n_test = 0
     for item in planned.source.read(planned.spec):
         if isinstance(item, Problem):
             problems.append(item)
-        elif isinstance(item, RawPost) and item.part != "test":
-            posts.append(_example(item, planned.section))
+        elif isinstance(item, RawPost):
+            if item.part == "test" and planned.section.official_splits:
+                n_test += 1
+            else:
+                posts.append(_example(item, planned.section))
     if len(problems) > MAX_UNREADABLE * (len(posts) + len(problems)):
         first = problems[0]
         raise DataError(
@@ -129,6 +133,15 @@ def _read_source(planned: PlannedSource, progress: Progress) -> list[Example]:
         )
     if problems:
         progress.say(f"{planned.name}: {len(problems):,} rows could not be read")
+    test_rows = f"{n_test:,} rows of its official test part, left out unless it says `official_splits: false`"
+    if not posts:
+        raise DataError(
+            "no posts to evaluate",
+            where=f"source {planned.name}",
+            hint=f"it has {test_rows}" if n_test else "look at its files",
+        )
+    if n_test:
+        progress.say(f"{planned.name}: {test_rows}")
     limit = planned.section.limit
     return posts if limit is None else choose_posts(posts, limit, seed=0)
 

@@ -258,7 +258,7 @@ def _check_splits(section: PrepareSection, division: Division) -> None:
                 "parted (near-copies of each other, or of one author or thread)"
                 + (f"; among them {capped:,} {CAP}" if capped else ""),
                 hint="add posts, raise prepare.tune_share and report_share, or raise prepare.duplicates.threshold if "
-                "your posts only look alike",
+                "your posts only look alike; where a source's own parts leave it empty, set its official_splits: false",
             )
 
 

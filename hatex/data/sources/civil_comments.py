@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from hatex.data.raw import Item, RawPost, Source, SourceInfo, SourceSpec
 from hatex.data.sources.common import bad_row, folder_of
-from hatex.data.tables import open_rows, table_files
+from hatex.data.tables import named_part, open_rows, table_files
 from hatex.data.votes import HATE, NEUTRAL, TOXIC, counted
 from hatex.types import LabelSet
 
@@ -57,7 +57,7 @@ def read(spec: SourceSpec) -> Iterator[Item]:
             identities = [key for key in IDENTITIES if row.get(key) not in (None, "")]
             names = (IDENTITIES[key] for key in identities if float(row[key]) >= 0.5)
             yield RawPost(
-                id=str(row.get("id") or f"{part or 'row'}-{number}"),
+                id=str(row.get("id") or f"{named_part(place) or 'row'}-{number}"),
                 dataset=spec.name or INFO.name,
                 text=row["text"] if "text" in row else row["comment_text"],
                 votes=counted(_votes(row)),

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from hatex.data.raw import Item, RawPost, Source, SourceInfo, SourceSpec
 from hatex.data.sources.common import bad_row, folder_of
-from hatex.data.tables import open_rows, table_files
+from hatex.data.tables import named_part, open_rows, table_files
 from hatex.data.votes import HATE, NEUTRAL, OFFENSIVE
 from hatex.types import Vote
 
@@ -67,7 +67,7 @@ def read(spec: SourceSpec) -> Iterator[Item]:
             if label not in _LABELS:
                 raise ValueError("the answer has no classification of neutral, offensive or hate")
             yield RawPost(
-                id=f"{part or 'row'}-{number}",
+                id=f"{named_part(place) or 'row'}-{number}",
                 dataset=spec.name or INFO.name,
                 text=post,
                 votes=(Vote(_LABELS[label]),),

@@ -266,8 +266,14 @@ def test_cad_copy_and_official_table(put: Put, read: Reader, tmp_path: Path) -> 
 def test_civil_comments(put: Put, read: Reader, tmp_path: Path) -> None:
     head = "id,comment_text,toxicity,identity_attack,toxicity_annotator_count,female,article_id\n"
     put("train.csv", head + "1,own goal,0.75,0.25,4,1.0,77\n2,nice,0,0,4,,77\n3,odd,1.5,0,4,,78\n")
+    put("test.csv", head + "4,late goal,0,0,4,,79\n")
     found = read("civil_comments", tmp_path)
-    assert found.votes == [[("neutral", 1), ("hate", 1), ("offensive|hate", 2)], [("neutral", 4)]]
+    assert found.votes == [
+        [("neutral", 4)],
+        [("neutral", 1), ("hate", 1), ("offensive|hate", 2)],
+        [("neutral", 4)],
+    ]
+    assert found.posts.pop(0).part == "test"
     assert (found.posts[0].targets, found.posts[0].part, found.posts[1].has_targets) == (
         ("Women",),
         "train",
@@ -304,9 +310,13 @@ def test_text_files_of_prompt_and_answer(put: Put, read: Reader, tmp_path: Path)
         {"text": "Post: x\nExplanation: y\nClassification: rude"},
     ]
     put("train.jsonl", rows)
+    put("validation.jsonl", rows[:1])
     found = read("text", tmp_path)
-    assert [(post.text, post.part) for post in found.posts] == [("your club\nis a joke", "train")]
-    assert found.votes == [[("offensive", 1)]]
+    assert [(post.id, post.text, post.part) for post in found.posts] == [
+        ("train-1", "your club\nis a joke", "train"),
+        ("dev-1", "your club\nis a joke", "dev"),
+    ]
+    assert found.votes == [[("offensive", 1)]] * 2
     assert found.posts[0].explanation == {
         "summary": "a jab at a club.",
         "affected_groups": ["Fans", "Clubs"],

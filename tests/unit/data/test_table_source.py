@@ -145,6 +145,26 @@ def test_a_parquet_without_rows_is_no_broken_one(read: Reader, tmp_path: Path) -
         assert caught.value.where == str(tmp_path / f"{name}.parquet")
 
 
+@pytest.mark.parametrize(
+    "names", [("posts_test.csv",), ("a_train.csv", "b_train.csv"), ("test.csv", "more.csv")]
+)
+def test_names_that_divide_nothing_are_no_parts(
+    put: Put, read: Reader, tmp_path: Path, names: tuple[str]
+) -> None:
+    paths = [put(f"set/{name}", "t,l\nnice,neutral\n") for name in names]
+    for place in (tmp_path / "set", paths[0]):
+        found = read("table", place, columns=Columns(text="t", label="l"))
+        assert {post.part for post in found.posts} == {None}
+
+
+def test_a_hub_set_with_one_split_has_no_parts(put: Put, tmp_path: Path) -> None:
+    put("set/test.csv", "t,l\nnice,neutral\n")
+    spec = SourceSpec("table", hub=str(tmp_path / "set"), columns=Columns(text="t", label="l"))
+    [post] = load_source("table").read(spec)
+    assert isinstance(post, RawPost)
+    assert (post.part, post.id) == (None, "test-1")
+
+
 def test_wrong_mappings_are_recipe_errors(put: Put, read: Reader) -> None:
     path = put("mine.csv", "t,l\nnice,neutral\n")
     with pytest.raises(RecipeError, match="unknown label 'rude'"):

@@ -586,6 +586,30 @@ def test_official_test_rows_of_a_source_are_never_read(recipe, registry, tmp_pat
     changed_recipe = Recipe.model_validate(recipe.model_dump() | {"eval": section})
     assert evaluate(changed_recipe, registry, engine=WordEngine()).data["own"].n_total == 6
 
+    def load(**changes):
+        said = []
+        section = EvalSection.model_validate({"data": recipe.eval.data, "sources": [own | changes]})
+        return load_data(section, SimpleNamespace(say=said.append)), said
+
+    sets, said = load()
+    assert {each.gold.dataset: each.n_total for each in sets}["own"] == 6
+    assert said == ["own: 6 rows of its official test part, left out unless it says `official_splits: false`"]
+    sets, said = load(official_splits=False)
+    assert {each.gold.dataset: each.n_total for each in sets}["own"] == 12
+    assert said == []
+    # A source of nothing else is named, and does not just vanish beside the prepared sets.
+    Path(own["path"]).write_text("\n".join([f"{head},part", *(f"{line},test" for line in lines), ""]))
+    with pytest.raises(DataError, match="no posts to evaluate") as caught:
+        load()
+    assert "12 rows of its official test part" in str(caught.value.hint)
+
+
+def test_a_source_file_that_is_named_test_is_evaluated(tmp_path):
+    own = table(tmp_path, *(f"lovely match {i},no," for i in range(6)))
+    own["path"] = str(Path(own["path"]).rename(tmp_path / "posts_test.csv"))
+    [data] = load_data(EvalSection.model_validate({"sources": [own]}), NO_PROGRESS)
+    assert (data.gold.dataset, data.n_total) == ("own", 6)
+
 
 @dataclass(frozen=True)
 class HalfRight(WordEngine):

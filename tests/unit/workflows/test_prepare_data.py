@@ -517,6 +517,16 @@ def test_threads_are_cut_where_report_is_the_only_share(tmp_path: Path) -> None:
     assert abs(card["datasets"]["a"]["splits"]["report"] - 30) <= 6
 
 
+def test_a_file_named_like_a_part_is_cut_anew_and_an_official_part_alone_is_explained(tmp_path: Path) -> None:
+    rows = posts(60, 1)
+    prepare_data(section(tmp_path / "out", put(tmp_path / "posts_train.jsonl", rows)))
+    assert set(by_split(read_examples(tmp_path / "out"))) == {"train", "tune", "report"}
+    file = put(tmp_path / "parted.jsonl", [row | {"part": "train"} for row in rows])
+    with pytest.raises(DataError, match="is empty") as caught:
+        prepare_data(section(tmp_path / "other", file, columns={"split": "part"}))
+    assert "official_splits: false" in str(caught.value.hint)
+
+
 def test_pinned_files_are_checked(tmp_path: Path) -> None:
     file = put(tmp_path / "a.jsonl", posts(5, 1))
     rules = section(tmp_path / "out", file).model_dump(mode="json")
