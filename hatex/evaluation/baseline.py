@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from hatex.data.cleaning import clean
 from hatex.data.votes import vote_shares
 from hatex.errors import DataError
 from hatex.evaluation.estimate import Array
@@ -27,7 +28,7 @@ _SMALLEST_WEIGHT: Final = 1e-3
 
 @dataclass(frozen=True)
 class Baseline:
-    """A fitted baseline; `n_rows` training rows stand behind it."""
+    """A fitted baseline; `n_rows` training rows stand behind it. It reads posts as the engine does, cleaned."""
 
     features: Any
     classifier: Any
@@ -37,7 +38,9 @@ class Baseline:
         """P(label), shape (texts, 3), columns in `types.LABELS` order; 0 for a label no training row had."""
         out = np.zeros((len(texts), len(LABELS)))
         if len(texts):
-            out[:, self.classifier.classes_] = self.classifier.predict_proba(self.features.transform(texts))
+            out[:, self.classifier.classes_] = self.classifier.predict_proba(
+                self.features.transform(_cleaned(texts))
+            )
         return out
 
 
@@ -69,7 +72,7 @@ def fit_baseline(examples: Sequence[Example], seed: int) -> Baseline:
         raise DataError("no training rows for the TF-IDF baseline", hint="run with --no-baseline")
     targets = soft_targets(examples)
     features = _build_features()
-    matrix = features.fit_transform([example.text for example in examples])
+    matrix = features.fit_transform(_cleaned([example.text for example in examples]))
     rows = [np.flatnonzero(targets[:, label] >= _SMALLEST_WEIGHT) for label in range(len(LABELS))]
     labels = np.concatenate([np.full(len(chosen), label) for label, chosen in enumerate(rows)])
     if len(np.unique(labels)) < 2:
@@ -78,6 +81,11 @@ def fit_baseline(examples: Sequence[Example], seed: int) -> Baseline:
     classifier = LogisticRegression(C=STRENGTH, max_iter=300, tol=1e-3, random_state=seed)
     classifier.fit(vstack([matrix[chosen] for chosen in rows]).tocsr(), labels, sample_weight=weights)
     return Baseline(features, classifier, len(examples))
+
+
+def _cleaned(texts: Sequence[str]) -> list[str]:
+    # Prepared rows are clean already, unless their recipe left steps out; rows of `eval.sources` are raw.
+    return [clean(text).text for text in texts]
 
 
 def _build_features() -> Any:

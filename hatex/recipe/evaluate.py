@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from hatex.recipe.prepare import SourceSection
+from hatex.recipe.prepare import SourceSection, check_names
 from hatex.recipe.section import Section
 
 
@@ -67,4 +67,5 @@ class EvalSection(Section):
     def _has_data(self) -> Self:
         if self.data is None and not self.sources:
             raise ValueError("name a prepared folder (data) or sources")
+        check_names(self.sources)
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
@@ -87,6 +88,13 @@ class SourceSection(Section):
         return self
 
 
+def check_names(sources: Sequence[SourceSection]) -> None:
+    """Raise ValueError for two sources of one name."""
+    names = [source.name or source.source for source in sources]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two sources are named {', '.join(twice)}: give one of them a `name`")
+
+
 class LanguageSection(Section):
     keep: tuple[str, ...] = ()
     """ISO 639-1 codes to keep, `und` (cannot be told) and `zxx` (no words) among them; empty: keep all."""
@@ -170,9 +178,7 @@ class PrepareSection(Section):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        names = [source.name or source.source for source in self.sources]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"two sources are named {', '.join(twice)}: give one of them a `name`")
+        check_names(self.sources)
         if self.tune_share + self.report_share >= 1:
             raise ValueError("tune_share and report_share leave nothing to train on")
         return self

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from hatex.data.examples import in_seeded_order, iter_examples, read_examples
 from hatex.data.formatting import common_form
-from hatex.data.raw import Problem, RawPost
+from hatex.data.raw import RawPost
+from hatex.data.tally import Tally, sound_posts
 from hatex.errors import DataError, TrainingError, UsageError
 from hatex.evaluation.gold import Gold, build_gold, find_question
 from hatex.recipe.evaluate import EvalSection
@@ -58,15 +59,22 @@ class EvalData:
 def load_data(section: EvalSection, progress: Progress) -> list[EvalData]:
     """Every data set of the section, in the order it names them, else by name.
 
-    Raises UsageError for a data set that is not in the folder, DataError for folders and rows that cannot be
-    used.
+    Raises UsageError for a data set that is not there, or there twice, DataError for folders and rows that cannot
+    be used.
     """
     by_name: dict[str, list[Example]] = {}
     if section.data is not None:
         for example in iter_examples(Path(section.data), splits=(section.split,)):
             by_name.setdefault(example.dataset, []).append(example)
-    for example in read_sources(section.sources, progress):
-        by_name.setdefault(example.dataset, []).append(example)
+    for planned in _plan_sources(section.sources):
+        for name, examples in read_source(planned, progress).items():
+            if name in by_name:
+                raise UsageError(
+                    f"data set {name!r} is there already, in eval.data or an earlier source",
+                    where=f"eval.sources, source {planned.name}",
+                    hint="give the source another `name`",
+                )
+            by_name[name] = examples
     if not by_name:
         raise DataError(
             f"no posts in split {section.split}",
@@ -80,6 +88,10 @@ def load_data(section: EvalSection, progress: Progress) -> list[EvalData]:
             hint=f"there are {', '.join(sorted(by_name))}",
         )
     return [_choose(name, by_name[name], section) for name in section.datasets or sorted(by_name)]
+
+
+def _plan_sources(sections: tuple[SourceSection, ...]) -> tuple[PlannedSource, ...]:
+    return plan_data(PrepareSection(output="evaluation", sources=sections)).sources if sections else ()
 
 
 def _choose(name: str, examples: Sequence[Example], section: EvalSection) -> EvalData:
@@ -99,40 +111,21 @@ def choose_posts(examples: Sequence[Example], limit: int | None, seed: int) -> l
     return [example for example in examples if id(example) in chosen]
 
 
-def read_sources(sections: Sequence[SourceSection], progress: Progress) -> list[Example]:
-    """All rows of the sources but those of their official test parts, which are counted aloud.
+def read_source(planned: PlannedSource, progress: Progress) -> dict[str, list[Example]]:
+    """The sound rows of a source but those of its official test part, by data set; what is left out is told.
 
-    Raises DataError where a file is missing, a source has no other rows, or more than a hundredth of its rows
-    cannot be read (such as a gold label that the recipe does not map); fewer are counted aloud.
+    Raises DataError where there are no such rows, or where more than a hundredth of all rows cannot be read (such
+    as a gold label that the recipe does not map, no text, or an id that repeats).
     """
+    tally = Tally()
     posts: list[Example] = []
-    if sections:
-        for planned in plan_data(PrepareSection(output="evaluation", sources=tuple(sections))).sources:
-            posts += _read_source(planned, progress)
-    return posts
-
-
-def _read_source(planned: PlannedSource, progress: Progress) -> list[Example]:
-    posts: list[Example] = []
-    problems: list[Problem] = []
     n_test = 0
-    for item in planned.source.read(planned.spec):
-        if isinstance(item, Problem):
-            problems.append(item)
-        elif isinstance(item, RawPost):
-            if item.part == "test" and planned.section.official_splits:
-                n_test += 1
-            else:
-                posts.append(_example(item, planned.section))
-    if len(problems) > MAX_UNREADABLE * (len(posts) + len(problems)):
-        first = problems[0]
-        raise DataError(
-            f"{len(problems):,} of {len(posts) + len(problems):,} rows cannot be read, first: {first.message}",
-            where=first.file if first.row is None else f"{first.file}:{first.row}",
-            hint="correct the rows, or map their values in the recipe",
-        )
-    if problems:
-        progress.say(f"{planned.name}: {len(problems):,} rows could not be read")
+    for post in sound_posts(planned.source.read(planned.spec), tally):
+        if post.part == "test" and planned.section.official_splits:
+            n_test += 1
+        else:
+            posts.append(_example(post, planned.section))
+    _tell(planned, tally, progress)
     test_rows = f"{n_test:,} rows of its official test part, left out unless it says `official_splits: false`"
     if not posts:
         raise DataError(
@@ -143,19 +136,36 @@ def _read_source(planned: PlannedSource, progress: Progress) -> list[Example]:
     if n_test:
         progress.say(f"{planned.name}: {test_rows}")
     limit = planned.section.limit
-    return posts if limit is None else choose_posts(posts, limit, seed=0)
+    by_name: dict[str, list[Example]] = {}
+    for example in posts if limit is None else choose_posts(posts, limit, seed=0):
+        by_name.setdefault(example.dataset, []).append(example)
+    return by_name
+
+
+def _tell(planned: PlannedSource, tally: Tally, progress: Progress) -> None:
+    """Say which rows cannot be used, and why; raise DataError where they are too many."""
+    if tally.problems:
+        first, shares = tally.problems[0], f"{len(tally.problems):,} of {tally.rows:,}"
+        if tally.error_share > MAX_UNREADABLE:
+            raise DataError(
+                f"{shares} rows cannot be read, first: {first.message}",
+                where=first.file if first.row is None else f"{first.file}:{first.row}",
+                hint="correct the rows, or map their values in the recipe",
+            )
+        progress.say(f"{planned.name}: {shares} rows cannot be read, first {first}")
+    for reason, count in sorted(tally.left_out.items()):
+        progress.say(f"{planned.name}: {count:,} rows left out: {reason}")
 
 
 def _example(post: RawPost, section: SourceSection) -> Example:
-    dataset = section.name or post.dataset
     return Example(
-        id=f"{dataset}:{post.id}",
-        dataset=dataset,
+        id=f"{post.dataset}:{post.id}",
+        dataset=post.dataset,
         platform=section.platform,
         text=post.text,
         votes=post.votes,
         split="report",
-        group=post.keys[0] if post.keys else f"{dataset}:{post.id}",
+        group=post.keys[0] if post.keys else f"{post.dataset}:{post.id}",
         targets=post.targets,
         has_targets=post.has_targets,
         rationales=post.rationales,

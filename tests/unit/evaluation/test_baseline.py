@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from hatex.data.cleaning import clean
 from hatex.errors import DataError
 from hatex.evaluation.baseline import fit_baseline, soft_targets
 from hatex.types import Vote
@@ -54,6 +57,14 @@ def test_learns_and_answers_for_every_label(club_rows):
     np.testing.assert_array_equal(
         got, fit_baseline(club_rows, seed=1).predict(["lovely match", "useless clowns"])
     )
+
+
+def test_raw_posts_are_read_as_clean_ones(club_rows):
+    fitted = fit_baseline(club_rows, seed=1)
+    raw = ["u\u200bseless cl\u00adowns &amp; co", "see https://club.example/1 or ask @fan"]
+    np.testing.assert_array_equal(fitted.predict(raw), fitted.predict([clean(text).text for text in raw]))
+    hidden = [replace(row, text=row.text.replace("s", "s\u200b")) for row in club_rows]
+    np.testing.assert_array_equal(fit_baseline(hidden, seed=1).predict(raw), fitted.predict(raw))
 
 
 def test_too_little_to_fit(post):

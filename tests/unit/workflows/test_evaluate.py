@@ -544,6 +544,78 @@ def test_gold_outside_the_mapping_is_an_error(recipe, registry, tmp_path):
     assert "own.csv" in str(caught.value.where)
 
 
+def load_own(*lines, said=None, data=None, **changes):
+    """`load_data` of a JSONL source, whose remarks go to `said`."""
+    source = {"source": "table", "platform": "forums", "columns": {"text": "t", "id": "i", "label": "l"}}
+    section = EvalSection.model_validate({"data": data, "sources": [source | changes]})
+    Path(changes["path"]).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return load_data(section, SimpleNamespace(say=[].append if said is None else said.append))
+
+
+def sound(count):
+    return [{"t": f"lovely match {i}", "i": i, "l": "neutral"} for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ({"t": None, "i": "x", "l": "hate"}, "the text is missing or not a string"),
+        ({"t": " ", "i": "x", "l": "hate"}, "the text is empty"),
+        ({"t": "away", "i": 5, "l": "hate"}, "the id occurs twice in this data set"),
+        ({"t": "away", "i": "x", "l": "hate", "s": [[2, 9]]}, "span 2:9 is outside the text of 4 characters"),
+    ],
+)
+def test_unsound_rows_of_a_source_are_told_and_never_evaluated(tmp_path, line, problem):
+    path, said = tmp_path / "own.jsonl", []
+    columns = {"text": "t", "id": "i", "label": "l", "spans": "s"}
+    rows = [row | {"s": []} for row in sound(120)]
+    [data] = load_own(*rows, {"s": []} | line, said=said, path=str(path), columns=columns)
+    assert data.n_total == 120
+    assert said == [f"table: 1 of 121 rows cannot be read, first {path}:121: {problem}"]
+    with pytest.raises(DataError, match=f"1 of 3 rows cannot be read, first: {problem}") as caught:
+        load_own(*rows[4:6], {"s": []} | line, path=str(path), columns=columns)
+    assert caught.value.where == f"{path}:3"
+
+
+def test_rows_that_a_reader_leaves_out_are_told(tmp_path):
+    lines = [f"{i}\tt{i}\tNeutral\tnice save {i}\ttrain" for i in range(5)]
+    lines += [f"{i}\tt{i}\tNeutral\tx\texclude_bot" for i in (5, 6)]
+    head = "id\tinfo_thread.id\tannotation_Primary\tmeta_text\tsplit\n"
+    (tmp_path / "cad_v1_1.tsv").write_text(head + "\n".join(lines))
+    said = []
+    source = {"source": "cad", "path": str(tmp_path), "platform": "forums"}
+    section = EvalSection.model_validate({"sources": [source]})
+    [data] = load_data(section, SimpleNamespace(say=said.append))
+    assert data.n_total == 5
+    assert said == ["cad: 2 rows left out: split exclude_bot"]
+
+
+def test_a_source_is_a_data_set_of_its_own(prepared, tmp_path):
+    path = str(tmp_path / "own.jsonl")
+    sets = load_own(*sound(9), data=str(prepared), path=path)
+    assert [each.gold.dataset for each in sets] == ["boards", "letters", "table", "talk"]
+    with pytest.raises(UsageError, match="data set 'talk' is there already") as caught:
+        load_own(*sound(9), data=str(prepared), path=path, name="talk")
+    assert caught.value.hint == "give the source another `name`"
+    twice = [{"source": "table", "platform": "forums", "path": path}] * 2
+    with pytest.raises(ValueError, match="two sources are named table: give one of them a `name`"):
+        EvalSection.model_validate({"sources": twice})
+
+
+def test_a_source_of_two_data_sets_stays_two(tmp_path):
+    head = "id,comment_text,toxic,severe_toxic,obscene,threat,insult,identity_hate\n"
+    (tmp_path / "jigsaw_multilabel_5k.csv").write_text(
+        head + "".join(f"{i},match {i},{i % 2},0,0,0,0,0\n" for i in range(1, 9))
+    )
+    (tmp_path / "jigsaw_balanced_12k.csv").write_text("".join(f"game {i},{i % 2}\n" for i in range(9)))
+    source = {"source": "wiki_jigsaw", "name": "mywiki", "path": str(tmp_path), "platform": "wiki"}
+    sets = load_data(EvalSection.model_validate({"sources": [source]}), NO_PROGRESS)
+    assert [(each.gold.dataset, each.n_total) for each in sets] == [
+        ("mywiki_balanced", 9),
+        ("mywiki_multilabel", 8),
+    ]
+
+
 @pytest.mark.parametrize(("form", "shown"), [("upper", str.upper), ("lower", str.lower), ("as_written", str)])
 def test_posts_are_answered_in_the_form_asked_for(recipe, registry, form, shown) -> None:
     section = recipe.require("eval").model_copy(update={"form": form, "suites": ()})
