@@ -93,7 +93,10 @@ def command(
         no_baseline,
         gate,
     )
-    loaded, left_out = narrow(build_recipe(recipe, overrides), wanted)
+    models = build_registry(registry, console)
+    loaded, left_out = narrow(
+        build_recipe(recipe, overrides), wanted, models if predictions is None else None
+    )
     if left_out:
         console.note(f"{left_out} requirements are about what this call leaves out; they are not judged")
     if predictions is not None:
@@ -102,7 +105,7 @@ def command(
         regression = None if against is None else Regression(load_run(against), tolerance)
         run = evaluate(
             loaded,
-            build_registry(registry, console),
+            models,
             explanations=explanations,
             against=regression,
             progress=console.progress(),

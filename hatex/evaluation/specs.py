@@ -61,6 +61,13 @@ def parse_strategy(text: str) -> StrategySpec:
     return StrategySpec(strategy, cast(BlendSpace, space or "delta"))
 
 
+def check_reference(text: str) -> None:
+    """Raise UsageError for what differences cannot be taken to: the oracle, and a name of several strategies."""
+    if parse_strategy(text).strategy in (ORACLE, EVERY_SINGLE, EVERY_TOP):
+        hint = "name one strategy that needs no platform, such as blend"
+        raise UsageError(f"{text!r} cannot be the reference", where="eval.reference", hint=hint)
+
+
 def every_strategy(adapters: Sequence[str]) -> list[str]:
     """All that an engine with these adapters can be asked for."""
     return [

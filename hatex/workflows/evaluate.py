@@ -29,7 +29,7 @@ from hatex.evaluation.router import RouterQuality, mean_gates, router_quality
 from hatex.evaluation.run import EvalRun, SavedRun, describe_data
 from hatex.evaluation.sheet import Sheet, fill_sheet
 from hatex.evaluation.soft_labels import annotator_errors
-from hatex.evaluation.specs import ORACLE, find_homes
+from hatex.evaluation.specs import ORACLE, check_reference, find_homes
 from hatex.types import LABELS, NO_PROGRESS, Progress
 from hatex.workflows.evaluation_data import EvalData, load_data, load_training_rows
 from hatex.workflows.evaluation_passes import EvalState, explain_sets, gate_sets, score_sets
@@ -66,6 +66,7 @@ def evaluate(
     Raises RecipeError without an `eval` section, UsageError for unknown names, DataError for unusable data.
     """
     section = require_section(recipe)
+    check_reference(section.reference)
     suites = [read_suite(name) for name in section.suites]
     sets = load_data(section, progress)
     known = Evaluated(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,20 @@ from hatex.errors import UsageError
 from hatex.evaluation.baseline import NAME as BASELINE
 from hatex.evaluation.requirements import SUITE_METRICS
 from hatex.evaluation.sheet import MEAN
-from hatex.evaluation.specs import EVERY_SINGLE
+from hatex.evaluation.specs import (
+    EVERY_SINGLE,
+    EVERY_TOP,
+    ORACLE,
+    StrategySpec,
+    expand_strategies,
+    parse_strategy,
+)
 from hatex.workflows.evaluate import require_section
 
 if TYPE_CHECKING:
     from hatex.recipe import Recipe
     from hatex.recipe.evaluate import EvalSection, RequirementSection
+    from hatex.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -33,20 +41,23 @@ class Narrowing:
     """Evaluate only what requirements name."""
 
 
-def narrow(recipe: Recipe, wanted: Narrowing) -> tuple[Recipe, int]:
+def narrow(recipe: Recipe, wanted: Narrowing, registry: Registry | None = None) -> tuple[Recipe, int]:
     """The recipe with the call's wishes laid over its `eval` section, and how many requirements that leaves
     out.
 
     Requirements about strategies or data sets that the call does not ask for cannot be judged. If the
-    reference is not among the strategies asked for, the first of them takes its place. Raises RecipeError
-    without an `eval` section.
+    reference is not among the strategies asked for, the first of them that can be one takes its place.
+    `registry` holds the router, whose adapters `single:*` and `top-*` stand for; without it (where no model is
+    asked) they stand for all of the recipe's. Raises RecipeError without an `eval` section, UsageError where
+    only the oracle is asked for, RegistryError where the router is not there.
     """
     section = require_section(recipe)
     changes: dict[str, Any] = {}
+    asked: list[StrategySpec] = []
     if wanted.strategies:
+        asked = expand_strategies(wanted.strategies, _routed(recipe, wanted, registry))
         changes["strategies"] = wanted.strategies
-        if section.reference not in wanted.strategies:
-            changes["reference"] = wanted.strategies[0]
+        changes["reference"] = _reference(section.reference, asked)
     if wanted.datasets:
         changes["datasets"] = wanted.datasets
     if wanted.every_post or wanted.posts_per_set is not None:
@@ -55,12 +66,30 @@ def narrow(recipe: Recipe, wanted: Narrowing) -> tuple[Recipe, int]:
         changes["suites"] = wanted.suites
     if wanted.no_baseline:
         changes["baseline"] = False
-    kept = tuple(each for each in section.requirements if _is_asked(each, wanted))
+    kept = tuple(
+        each for each in section.requirements if _is_asked(each, wanted, {spec.name for spec in asked})
+    )
     changes["requirements"] = kept
     if wanted.gate:
         changes |= _only_required(kept, section, changes)
     narrowed: EvalSection = section.model_copy(update=changes)
     return recipe.model_copy(update={"eval": narrowed}), len(section.requirements) - len(kept)
+
+
+def _routed(recipe: Recipe, wanted: Narrowing, registry: Registry | None) -> Sequence[str]:
+    wildcards = {parse_strategy(text).strategy for text in wanted.strategies} & {EVERY_SINGLE, EVERY_TOP}
+    if registry is None or not wildcards:
+        return recipe.adapters
+    routed: Sequence[str] = registry.find("router", recipe.router).manifest.extra["adapters"]
+    return routed
+
+
+def _reference(usual: str, asked: Sequence[StrategySpec]) -> str:
+    names = [spec.name for spec in asked if spec.strategy != ORACLE]
+    if not names:
+        hint = "add one that needs no platform, such as -s blend"
+        raise UsageError("the oracle alone has nothing to differ from", where="--strategy", hint=hint)
+    return usual if usual in names else names[0]
 
 
 def _only_required(
@@ -81,11 +110,10 @@ def _only_required(
     }
 
 
-def _is_asked(requirement: RequirementSection, wanted: Narrowing) -> bool:
-    strategies, datasets = wanted.strategies, wanted.datasets
-    is_single = requirement.strategy.startswith("single:") and EVERY_SINGLE in strategies
+def _is_asked(requirement: RequirementSection, wanted: Narrowing, strategies: Set[str]) -> bool:
+    datasets = wanted.datasets
     is_baseline = requirement.strategy == BASELINE
-    has_strategy = not strategies or requirement.strategy in strategies or is_single or is_baseline
+    has_strategy = not strategies or requirement.strategy in strategies or is_baseline
     if is_baseline and wanted.no_baseline:
         return False
     if requirement.metric in SUITE_METRICS:

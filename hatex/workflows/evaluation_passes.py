@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from hatex.errors import UsageError
 from hatex.evaluation.gold import Scored
 from hatex.evaluation.passes import Gates, PassCache, same_gates
 from hatex.evaluation.specs import (
@@ -60,11 +59,8 @@ class EvalState:
     ) -> EvalState:
         """A state whose strategies are spelled out; `single:*` and `top-*` go by the adapters that the router weighs.
 
-        Raises UsageError for an unknown blend space, or the oracle as reference.
+        Raises UsageError for an unknown blend space.
         """
-        if parse_strategy(section.reference).strategy == ORACLE:
-            hint = "name a strategy that needs no platform"
-            raise UsageError("the oracle cannot be the reference", where="eval.reference", hint=hint)
         uniform = engine.gate([sets[0].examples[0].text], "uniform")[0]
         routed = tuple(name for name, weight in zip(engine.adapters, uniform, strict=True) if weight > 0)
         specs = expand_strategies(section.strategies or every_strategy(engine.adapters), routed)

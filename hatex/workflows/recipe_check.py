@@ -17,7 +17,7 @@ from hatex.errors import HatexError, RecipeError
 from hatex.evaluation.catalogue import find_metric
 from hatex.evaluation.functional import find_suite
 from hatex.evaluation.requirements import EXPLANATION_METRICS, SUITE_METRICS
-from hatex.evaluation.specs import EVERY_SINGLE, EVERY_TOP, ORACLE, parse_strategy
+from hatex.evaluation.specs import EVERY_SINGLE, EVERY_TOP, ORACLE, check_reference, parse_strategy
 from hatex.routing.strategies import check_strategy
 
 if TYPE_CHECKING:
@@ -93,9 +93,13 @@ def _eval(section: EvalSection, known: tuple[str, ...], routed: tuple[str, ...])
         if name not in (ORACLE, EVERY_SINGLE, EVERY_TOP):
             check_strategy(name, known, routed)
 
+    def reference(text: str) -> None:
+        check_reference(text)
+        strategy(text)
+
     for number, text in enumerate(section.strategies):
         yield ("eval", "strategies", number), partial(strategy, text)
-    yield ("eval", "reference"), partial(strategy, section.reference)
+    yield ("eval", "reference"), partial(reference, section.reference)
     for number, suite in enumerate(section.suites):
         yield ("eval", "suites", number), partial(find_suite, suite)
     also = (*SUITE_METRICS, *EXPLANATION_METRICS)

@@ -316,7 +316,8 @@ def test_other_posts_than_in_the_saved_run_are_said(recipe, registry, run):
     ("fields", "kind", "message"),
     [
         ({"reference": "full"}, UsageError, "'full' is not evaluated"),
-        ({"reference": "oracle"}, UsageError, "cannot be the reference"),
+        ({"reference": "oracle"}, UsageError, "'oracle' cannot be the reference"),
+        ({"reference": "single:*"}, UsageError, "'single:\\*' cannot be the reference"),
         ({"datasets": ("bords",)}, UsageError, "no report posts of bords"),
         ({"strategies": ("blend", "top-9")}, UsageError, "the router weighs 2 adapters"),
         ({"strategies": ("blend", "blond")}, UsageError, "unknown strategy blond"),
@@ -431,6 +432,55 @@ def test_narrowing(recipe):
     assert [r.strategy for r in narrowed.eval.requirements] == ["uniform"]
     assert left_out == 2
     assert narrow(full, Narrowing()) == (full, 0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "usual", "reference"),
+    [
+        (("single:*",), "blend", "single:forums"),
+        (("single:*",), "single:wiki", "single:wiki"),
+        (("top-*",), "blend", "top-1"),
+        (("top-*@probability",), "blend", "top-1@probability"),
+        (("oracle", "full"), "blend", "full"),
+        (("oracle", "single:*", "full"), "uniform", "single:forums"),
+        (("oracle", "blend"), "blend", "blend"),
+    ],
+)
+def test_a_call_without_the_reference_takes_the_first_strategy_that_can_be_one(
+    recipe, registry, asked, usual, reference
+):
+    # Full comes first among the adapters, and the router does not weigh it.
+    recipe = changed(recipe, reference=usual, suites=()).model_copy(
+        update={"adapters": ("full", "forums", "wiki")}
+    )
+    with registry.publish("router", "tiny", manifest_fields={"adapters": list(ROUTED)}) as folder:
+        (folder / "weights.txt").write_text("w")
+    narrowed, _ = narrow(recipe, Narrowing(asked, posts_per_set=4), registry)
+    assert narrowed.eval.reference == reference
+    run = evaluate(narrowed, registry, engine=WordEngine())
+    assert run.reference == reference
+    assert set(run.differences) == set(run.strategies) - {reference}
+
+
+def test_the_oracle_alone_has_no_reference(recipe):
+    with pytest.raises(UsageError, match="the oracle alone") as caught:
+        narrow(recipe, Narrowing(("oracle",)))
+    assert "-s blend" in caught.value.hint
+
+
+def test_requirements_of_strategies_that_a_wildcard_stands_for_are_judged(recipe, registry):
+    full = requiring(
+        recipe,
+        *(
+            {"metric": "accuracy", "data": "talk", "strategy": name, "min": 0.1}
+            for name in ("top-2", "single:wiki", "blend")
+        ),
+    )
+    with registry.publish("router", "tiny", manifest_fields={"adapters": list(ROUTED)}) as folder:
+        (folder / "weights.txt").write_text("w")
+    narrowed, left_out = narrow(full, Narrowing(("top-*", "single:*")), registry)
+    assert [each.strategy for each in narrowed.eval.requirements] == ["top-2", "single:wiki"]
+    assert left_out == 1
 
 
 def test_gate_runs_what_requirements_name(recipe):

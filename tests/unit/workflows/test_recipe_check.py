@@ -67,6 +67,7 @@ MISTAKES = {
     ("blend@probability", "blend@space"): "eval.strategies.4: unknown blend space 'space'",
     ("metric: macro_f1", "metric: macro_f2"): "there is no metric 'macro_f2' (did you mean 'macro_f1'?)",
     ("eval:\n", "eval:\n  suites: [plane]\n"): "eval.suites.0: ",
+    ("eval:\n", "eval:\n  reference: single:*\n"): "eval.reference: 'single:*' cannot be the reference",
     ("eval:\n", "eval:\n  reference: top-9\n"): "eval.reference: top-9: the router weighs 2 adapters",
     ("name: mini\n", "name: mini\nprompt: compct\n"): "prompt: ",
 }
