@@ -10,6 +10,7 @@ from typing import Any, Literal
 from hatex.evaluation.catalogue import METRICS
 from hatex.evaluation.estimate import Estimate
 from hatex.evaluation.run import SavedRun
+from hatex.evaluation.sheet import has_other_means, shared_columns
 from hatex.types import OUTPUT_SCHEMA
 
 Direction = Literal["better", "worse", "open"]
@@ -34,7 +35,10 @@ class ComparedCell:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`other_posts` names data sets whose posts differ between the runs: their changes mix model and data."""
+    """`other_posts` names data sets whose posts differ between the runs: their changes mix model and data.
+
+    `without_mean` says that both runs have a mean, but over other data sets, so that it has no cells.
+    """
 
     first: SavedRun
     second: SavedRun
@@ -42,6 +46,7 @@ class Comparison:
     other_posts: tuple[str, ...]
     only_first: tuple[str, ...]
     only_second: tuple[str, ...]
+    without_mean: bool
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -52,6 +57,7 @@ class Comparison:
             "other_posts": list(self.other_posts),
             "only_first": list(self.only_first),
             "only_second": list(self.only_second),
+            "without_mean": self.without_mean,
             "cells": [
                 {
                     "strategy": cell.strategy,
@@ -68,14 +74,17 @@ class Comparison:
 
 
 def compare_runs(first: SavedRun, second: SavedRun, metrics: Sequence[str]) -> Comparison:
-    """Every cell of `metrics` that both runs have, in the first run's order."""
+    """Every cell of `metrics` that both runs have, in the first run's order; the mean only over the same data sets."""
     cells = []
     for strategy, by_dataset in first.results.items():
-        for dataset, by_metric in by_dataset.items():
-            other = second.results.get(strategy, {}).get(dataset, {})
-            for metric in metrics:
-                if metric in by_metric and metric in other:
-                    cells.append(_compare(strategy, dataset, metric, by_metric[metric], other[metric]))
+        others = second.results.get(strategy, {})
+        for dataset in shared_columns(others, by_dataset):
+            one, other = by_dataset[dataset], others[dataset]
+            cells += [
+                _compare(strategy, dataset, metric, one[metric], other[metric])
+                for metric in metrics
+                if metric in one and metric in other
+            ]
     shared = [name for name in first.data if name in second.data]
     return Comparison(
         first,
@@ -84,6 +93,7 @@ def compare_runs(first: SavedRun, second: SavedRun, metrics: Sequence[str]) -> C
         tuple(name for name in shared if first.data[name] != second.data[name]),
         _parts(first, second),
         _parts(second, first),
+        has_other_means(first.results, second.results),
     )
 
 

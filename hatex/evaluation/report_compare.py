@@ -28,6 +28,8 @@ def describe_comparison(comparison: Comparison, metrics: Sequence[str]) -> Docum
     for name, parts in (("first", comparison.only_first), ("second", comparison.only_second)):
         if parts:
             facts.append(f"only in the {name} run: {', '.join(parts)}")
+    if comparison.without_mean:
+        facts.append("the mean is left out: it is over other data sets in the second run")
     return Document("hatex eval: second run minus first", tuple(facts), tables)
 
 

@@ -11,7 +11,7 @@ from hatex.evaluation import faithfulness
 from hatex.evaluation.catalogue import METRICS, find_metric
 from hatex.evaluation.estimate import Estimate
 from hatex.evaluation.functional import SuiteResult
-from hatex.evaluation.sheet import MEAN, Cells
+from hatex.evaluation.sheet import MEAN, Cells, shared_columns
 from hatex.recipe.evaluate import RequirementSection
 
 Origin = Literal["requirement", "regression"]
@@ -158,11 +158,11 @@ def judge_requirements(requirements: Iterable[RequirementSection], results: Cell
 def judge_regressions(before: Cells, now: Cells, metrics: Sequence[str], tolerance: float) -> list[Outcome]:
     """One outcome per cell that both runs have: no metric may be worse than before by more than `tolerance`.
 
-    Cells that were `n/a` before bind nothing.
+    Cells that were `n/a` before bind nothing, nor does a mean over other data sets.
     """
     outcomes = []
     for strategy in (name for name in now if name in before):
-        for dataset in (name for name in now[strategy] if name in before[strategy]):
+        for dataset in shared_columns(before[strategy], now[strategy]):
             for metric in metrics:
                 old = before[strategy][dataset].get(metric)
                 if old is None or old.value is None:

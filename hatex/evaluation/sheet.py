@@ -30,6 +30,18 @@ class Sheet:
     differences: Cells
 
 
+def shared_columns(first: Mapping[str, object], second: Mapping[str, object]) -> list[str]:
+    """Columns that one strategy has in two runs, in the second's order; the mean only over the same data sets."""
+    same = first.keys() == second.keys()
+    return [name for name in second if name in first and (same or name != MEAN)]
+
+
+def has_other_means(first: Cells, second: Cells) -> bool:
+    """Whether two runs have means of a strategy that are over different data sets."""
+    pairs = ((first[strategy], second[strategy]) for strategy in first if strategy in second)
+    return any(MEAN in a and MEAN in b and MEAN not in shared_columns(a, b) for a, b in pairs)
+
+
 def fill_sheet(
     scored: Mapping[str, Mapping[str, Scored]],
     absent: Mapping[str, Mapping[str, str]],

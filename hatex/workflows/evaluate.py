@@ -27,7 +27,7 @@ from hatex.evaluation.requirements import (
 )
 from hatex.evaluation.router import RouterQuality, mean_gates, router_quality
 from hatex.evaluation.run import EvalRun, SavedRun, describe_data
-from hatex.evaluation.sheet import Sheet, fill_sheet
+from hatex.evaluation.sheet import Sheet, fill_sheet, has_other_means
 from hatex.evaluation.soft_labels import annotator_errors
 from hatex.evaluation.specs import ORACLE, check_reference, find_homes
 from hatex.types import LABELS, NO_PROGRESS, Progress
@@ -244,6 +244,10 @@ def _judge(
             progress.say(f"{name}: other posts than in {before.name}, so a change may come from them")
         required = [each.metric for each in section.requirements if each.metric in METRICS]
         metrics = list(dict.fromkeys([*HEADLINE, *required]))
+        if has_other_means(before.results, run.results):
+            progress.say(
+                f"the mean is not held: {before.name} has other data sets ({', '.join(before.data)})"
+            )
         regressions = judge_regressions(before.results, run.results, metrics, against.tolerance)
         if not regressions:
             hint = "save a run of the same strategies and data sets"

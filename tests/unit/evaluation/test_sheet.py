@@ -13,6 +13,7 @@ from hatex.evaluation.catalogue import METRICS, find_metric
 from hatex.evaluation.compare import compare_runs, subtract_independent
 from hatex.evaluation.estimate import Bootstrap, Estimate
 from hatex.evaluation.gold import Scored, build_gold
+from hatex.evaluation.report_compare import describe_comparison
 from hatex.evaluation.requirements import (
     Evaluated,
     check_requirements_known,
@@ -180,6 +181,23 @@ def test_comparison_by_hand():
     assert other.cells == ()
     assert other.only_first == ("strategy blend",)
     assert json.dumps(got.to_json())
+
+
+def test_a_mean_over_other_data_sets_is_compared_with_nothing():
+    def run(*names):
+        cells = {name: {"macro_f1": cell(0.1 * len(name))} for name in (*names, MEAN)}
+        return SavedRun("r", "m", 1, dict.fromkeys(names, "f"), {"blend": cells})
+
+    same = compare_runs(run("pub", "boards"), run("boards", "pub"), ["macro_f1"])
+    assert [each.data for each in same.cells] == ["pub", "boards", "mean"]
+    assert not same.without_mean
+    other = compare_runs(run("pub", "boards"), run("pub", "letters"), ["macro_f1"])
+    assert [each.data for each in other.cells] == ["pub"]
+    assert other.to_json()["without_mean"]
+    assert "the mean is left out" in describe_comparison(other, ["macro_f1"]).facts[-1]
+    before, now = run("pub", "boards").results, run("pub", "letters").results
+    assert [o.data for o in judge_regressions(before, now, ["macro_f1"], 0.0)] == ["pub"]
+    assert [o.data for o in judge_regressions(before, before, ["macro_f1"], 0.0)] == ["pub", "boards", "mean"]
 
 
 def test_change_without_intervals_is_explicit():

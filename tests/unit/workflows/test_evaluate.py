@@ -688,6 +688,26 @@ def test_a_regression_falls(recipe, registry, run):
     before.results["blend"]["boards"]["macro_f1"] = cell
 
 
+def test_a_mean_over_other_data_sets_holds_nothing(recipe, registry, run):
+    said = []
+
+    class Talk:
+        task = staticmethod(NO_PROGRESS.task)
+        say = staticmethod(said.append)
+
+    fewer = changed(recipe, datasets=("boards", "letters"), suites=())
+    got = evaluate(
+        fewer,
+        registry,
+        engine=WordEngine(),
+        against=Regression(SavedRun.of(run, "a.json"), 0.0),
+        progress=Talk(),
+    )
+    assert {each.data for each in got.outcomes} == {"boards", "letters"}
+    assert not got.failed
+    assert said == ["the mean is not held: a.json has other data sets (boards, letters, talk)"]
+
+
 def test_official_test_rows_of_a_source_are_never_read(recipe, registry, tmp_path):
     rows = [
         *(f"away with them {i},yes,Women" for i in range(6)),
