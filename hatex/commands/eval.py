@@ -73,9 +73,12 @@ def command(
     from hatex.workflows.evaluate import Regression, evaluate
     from hatex.workflows.evaluation_options import Narrowing, narrow
     from hatex.workflows.evaluation_predictions import evaluate_predictions
+    from hatex.workflows.partial import check_output
 
     shown = [find_metric(name).name for name in metrics or ["macro_f1"]]
     console = build_console(as_json=as_json, quiet=quiet)
+    for path in filter(None, (html, markdown)):
+        check_output(path)
     if compare is not None:
         return emit_comparison(console, compare, shown, markdown, html)
     if predictions is not None and (explanations or against is not None):

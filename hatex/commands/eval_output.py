@@ -19,11 +19,13 @@ def emit_run(
     from hatex.evaluation.figures import draw_figures
     from hatex.evaluation.report import describe_run
 
-    _write(console, describe_run(run, metrics), markdown, html, lambda: draw_figures(run))
+    document = describe_run(run, metrics)
+    # Stdout first: whatever becomes of the files, the figures are there.
     if console.as_json:
         console.json(run.to_json())
     else:
-        _show(console, describe_run(run, metrics))
+        _show(console, document)
+    _write(console, document, markdown, html, lambda: draw_figures(run))
 
 
 def emit_comparison(
@@ -39,11 +41,11 @@ def emit_comparison(
 
     comparison = compare_runs(load_run(paths[0]), load_run(paths[1]), metrics)
     document = describe_comparison(comparison, metrics)
-    _write(console, document, markdown, html, list)
     if console.as_json:
         console.json(comparison.to_json())
     else:
         _show(console, document)
+    _write(console, document, markdown, html, list)
 
 
 def _write(

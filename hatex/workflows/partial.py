@@ -16,6 +16,16 @@ from hatex.errors import HatexError, UsageError
 from hatex.types import OUTPUT_SCHEMA
 
 
+def check_output(path: Path) -> None:
+    """Raise UsageError where no file can be written: before the work whose outcome it is to hold."""
+    if not path.parent.is_dir():
+        raise UsageError(
+            "the folder of the output file does not exist", where=str(path), hint="create it, or name another"
+        )
+    if path.is_dir():
+        raise UsageError("the output file is a folder", where=str(path), hint="name a file in it")
+
+
 class PartialFile:
     """JSONL on its way to `path`; as a context it closes the partial file and leaves it for `resume`.
 
@@ -25,20 +35,17 @@ class PartialFile:
     """
 
     def __init__(self, path: Path, *, resume: bool) -> None:
-        if path.is_dir():
-            raise UsageError("the output file is a folder", where=str(path))
-        if path.exists() and not path.is_file():
+        self.path = Path(os.path.realpath(path)) if path.is_symlink() else path
+        check_output(self.path)
+        if self.path.exists() and not self.path.is_file():
             raise UsageError(
                 "is a device, a pipe or a socket, which the finished file would replace",
                 where=str(path),
                 hint="leave --output out and redirect stdout: > FILE",
             )
-        self.path = Path(os.path.realpath(path)) if path.is_symlink() else path
         self.partial = self.path.with_name(f"{self.path.name}.partial")
         self.lines = 0
         self.is_complete = False
-        if not self.path.parent.is_dir():
-            raise UsageError("the folder of the output file does not exist", where=str(path))
         self._resume = resume
         self._stream: BinaryIO | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,6 +116,31 @@ def test_reports_are_written(hatex_eval, tmp_path):
     assert "wrote" in err
     assert page.read_text().count("<svg") == 3
     assert "brier" in text.read_text()
+
+
+@pytest.mark.parametrize("option", ["--html", "--markdown"])
+def test_a_report_that_cannot_be_written_is_told_before_anything_is_read(hatex_eval, tmp_path, option):
+    # The saved run that does not exist would be told first if it were looked for.
+    compare = ("--compare", str(tmp_path / "none.json"), str(tmp_path / "none.json"))
+    for arguments in ((), compare):
+        code, out, err = hatex_eval(*arguments, option, str(tmp_path / "out" / "report"))
+        assert (code, out) == (2, "")
+        assert "the folder of the output file does not exist" in err
+        code, out, err = hatex_eval(*arguments, option, str(tmp_path))
+        assert (code, out) == (2, "")
+        assert "the output file is a folder" in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_figures_are_printed_even_if_a_report_fails(hatex_eval, tmp_path):
+    first = tmp_path / "a.json"
+    first.write_text(hatex_eval("--json", "--quiet")[1])
+
+    for arguments in ((), ("--compare", str(first), str(first))):
+        code, out, err = hatex_eval(*arguments, "--markdown", "/dev/full")
+        assert code == 1
+        assert "boards" in out
+        assert "No space left" in err
 
 
 def test_compare_two_saved_runs(hatex_eval, folder, tmp_path, capfd):
