@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from hatex.data.votes import vote_shares
 from hatex.errors import DataError
+from hatex.evaluation.annotators import NamedVotes
 from hatex.evaluation.estimate import Array, cluster_numbers
 from hatex.types import LABEL_SETS, LABELS, Example, LabelSet, Vote
 
@@ -115,6 +116,16 @@ class Gold:
     def is_unanimous(self) -> Bools:
         """Posts with two votes or more, all for one cell (a single vote agrees with itself trivially)."""
         return ~self.is_contested & (self.n_votes >= 2)
+
+    @cached_property
+    def by_annotator(self) -> NamedVotes:
+        """Votes of annotators with an id."""
+        return NamedVotes.of(self.votes, "annotator")
+
+    @cached_property
+    def by_group(self) -> NamedVotes:
+        """Votes of annotators whose group is known."""
+        return NamedVotes.of(self.votes, "group")
 
 
 def build_gold(dataset: str, examples: Sequence[Example], question: Question | None = None) -> Gold:

@@ -13,7 +13,8 @@ from typing import Final
 import numpy as np
 from scipy.special import rel_entr, xlogy
 
-from hatex.evaluation.estimate import Array, Bootstrap, Estimate
+from hatex.evaluation.annotators import NamedVotes
+from hatex.evaluation.estimate import Array, Bootstrap, Estimate, Sample, count_clusters
 from hatex.evaluation.gold import MEMBERSHIP, Gold, Scored
 from hatex.evaluation.metric import Metric, all_posts, always, ratio, weighted_mean, why_no_decided
 
@@ -83,7 +84,8 @@ class AnnotatorError:
     """How far the predictions are from one annotator, or one group of annotators.
 
     `error` is the mean over this annotator's votes of 1 - P(label set of the vote): the absolute error of the
-    prediction as a guess of that vote, in [0, 1]. Its `n` counts votes.
+    prediction as a guess of that vote, in [0, 1]. Its `n` counts votes; those for all labels say nothing and are
+    left out.
     """
 
     name: str
@@ -92,43 +94,38 @@ class AnnotatorError:
 
 def annotator_errors(scored: Scored, bootstrap: Bootstrap, *, by_group: bool = False) -> list[AnnotatorError]:
     """One error per annotator id (or annotator group), by name; empty where votes carry none."""
-    key = "group" if by_group else "annotator"
-    names = sorted({name for votes in scored.gold.votes for vote in votes if (name := getattr(vote, key))})
-    out = []
-    for name in names:
-        misses, counts = _misses(scored, key, name)
+    gold = scored.gold
+    votes = gold.by_group if by_group else gold.by_annotator
+    if not votes.names:
+        return []
 
-        def error(weights: Array, misses: Array = misses, counts: Array = counts) -> Array:
-            return ratio(weights @ misses, weights @ counts)
+    def errors(weights: Array) -> Array:
+        return _errors(scored, votes, weights)
 
-        n = int(counts.sum())
-        stream = scored.gold.dataset
-        out.append(AnnotatorError(name, bootstrap.estimate(error, scored.gold.clusters, stream, n)))
-    return out
+    values = errors(np.ones((1, len(gold))))[0]
+    replicates = bootstrap.replicates(errors, gold.clusters, gold.dataset)
+    counts = votes.sums(np.ones((1, len(gold))), votes.counts)[0]
+    clusters = count_clusters(gold.clusters)
+    samples = (
+        Sample(float(value), replicates[:, column], int(counts[column]), clusters)
+        for column, value in enumerate(values)
+    )
+    return [
+        AnnotatorError(name, bootstrap.interval(sample))
+        for name, sample in zip(votes.names, samples, strict=True)
+    ]
 
 
 def annotator_error(scored: Scored, weights: Array) -> Array:
     """Mean over annotators of their error: everyone counts the same, however many posts they read."""
-    errors = []
-    for name in sorted({vote.annotator for votes in scored.gold.votes for vote in votes if vote.annotator}):
-        misses, counts = _misses(scored, "annotator", name)
-        errors.append(ratio(weights @ misses, weights @ counts))
-    stacked = np.stack(errors)
-    return ratio(np.nansum(stacked, axis=0), np.isfinite(stacked).sum(axis=0).astype(float))
+    errors = _errors(scored, scored.gold.by_annotator, weights)
+    return ratio(np.nansum(errors, axis=1), np.isfinite(errors).sum(axis=1).astype(float))
 
 
-def _misses(scored: Scored, key: str, name: str) -> tuple[Array, Array]:
-    misses, counts = np.zeros(len(scored.gold)), np.zeros(len(scored.gold))
-    for row, votes in enumerate(scored.gold.votes):
-        for vote in votes:
-            if getattr(vote, key) == name:
-                mass = sum(scored.probabilities[row, _LABEL_COLUMN[label]] for label in vote.labels)
-                misses[row] += vote.count * (1 - mass)
-                counts[row] += vote.count
-    return misses, counts
-
-
-_LABEL_COLUMN: Final = {"neutral": 0, "offensive": 1, "hate": 2}
+def _errors(scored: Scored, votes: NamedVotes, weights: Array) -> Array:
+    """Error of everyone in `votes.names`, shape (replicates, names); NaN where none of their posts was drawn."""
+    misses = votes.counts * (1 - scored.set_masses[votes.posts, votes.label_sets])
+    return ratio(votes.sums(weights, misses), votes.sums(weights, votes.counts))
 
 
 def _why_constant_votes(gold: Gold) -> str | None:
@@ -150,8 +147,10 @@ def _why_no_contested(gold: Gold) -> str | None:
 
 
 def _why_no_annotators(gold: Gold) -> str | None:
+    if gold.by_annotator.names:
+        return None
     named = any(vote.annotator for votes in gold.votes for vote in votes)
-    return None if named else "votes carry no annotator ids"
+    return "votes with annotator ids tell no labels apart" if named else "votes carry no annotator ids"
 
 
 METRICS = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import log
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hatex.evaluation import soft_labels
 from hatex.evaluation.catalogue import METRICS
 from hatex.evaluation.estimate import Bootstrap
 from hatex.evaluation.gold import Scored, build_gold
-from hatex.types import Vote
+from hatex.types import LABELS, Vote
 
 CLOSE = {"abs": 1e-9, "rel": 0}
 
@@ -101,6 +102,70 @@ def test_annotator_errors_by_hand(post):
     assert groups == pytest.approx({"left": 0.6, "right": 0.45}, **CLOSE)
     mean = value(soft_labels.annotator_error, scored)
     assert mean == pytest.approx((0.6 + 0.8 + 0.1) / 3, **CLOSE)
+
+
+def test_votes_for_all_labels_are_no_annotators_hits(post):
+    everything = ("neutral", "offensive", "hate")
+    votes = [
+        [Vote(("hate",), 1, "ann-1", "left"), Vote(everything, 3, "ann-2", "right")],
+        [Vote(everything, 1, "ann-1", "left"), Vote(("neutral",), 1, "ann-3", "left")],
+    ]
+    gold = build_gold("pub", [post(i, v) for i, v in enumerate(votes)])
+    scored = Scored(gold, np.array([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]]))
+    errors = {e.name: e.error for e in soft_labels.annotator_errors(scored, Bootstrap(1, 50))}
+    assert {name: (error.value, error.n) for name, error in errors.items()} == {
+        "ann-1": (pytest.approx(0.5, **CLOSE), 1),
+        "ann-3": (pytest.approx(0.4, **CLOSE), 1),
+    }
+    [group] = soft_labels.annotator_errors(scored, Bootstrap(1, 50), by_group=True)
+    assert (group.name, group.error.value, group.error.n) == ("left", pytest.approx(0.45, **CLOSE), 2)
+    assert value(soft_labels.annotator_error, scored) == pytest.approx((0.5 + 0.4) / 2, **CLOSE)
+    silent = [[Vote(("hate",)), Vote(everything, 1, "ann-1")]]
+    nobody = Scored(build_gold("pub", [post(0, silent[0])]), np.array([[0.2, 0.3, 0.5]]))
+    assert soft_labels.annotator_errors(nobody, Bootstrap(1, 50)) == []
+    why = METRICS["annotator_error"].estimate(nobody, Bootstrap(1, 20)).why_missing
+    assert why == "votes with annotator ids tell no labels apart"
+
+
+class Counting(Bootstrap):
+    """Notes every time that resamples are drawn."""
+
+    drawn: ClassVar[list[str]] = []
+
+    def weights(self, clusters, stream):
+        self.drawn.append(stream)
+        return super().weights(clusters, stream)
+
+
+def test_all_annotators_share_the_resamples_of_one_alone(post):
+    rng = np.random.default_rng(5)
+    sets = [("neutral",), ("offensive",), ("hate",), ("neutral", "offensive")]
+    votes = [
+        [Vote(sets[rng.integers(4)], int(rng.integers(1, 3)), f"ann-{rng.integers(9)}") for _ in range(4)]
+        for _ in range(40)
+    ]
+    gold = build_gold("pub", [post(i, v, group=f"g{i // 2}") for i, v in enumerate(votes)])
+    scored = Scored(gold, rng.dirichlet(np.ones(3), 40))
+    Counting.drawn.clear()
+    found = {e.name: e.error for e in soft_labels.annotator_errors(scored, Counting(1, 200))}
+    assert (sorted(found), Counting.drawn) == ([f"ann-{i}" for i in range(9)], ["pub"])
+    for name, error in found.items():
+        misses, counts = np.zeros(40), np.zeros(40)
+        for row, given in enumerate(votes):
+            for vote in given:
+                if vote.annotator == name:
+                    mass = sum(scored.probabilities[row, LABELS.index(label)] for label in vote.labels)
+                    misses[row] += vote.count * (1 - mass)
+                    counts[row] += vote.count
+
+        def alone(weights, misses=misses, counts=counts):
+            return (weights @ misses) / (weights @ counts)
+
+        expected = Bootstrap(1, 200).estimate(alone, gold.clusters, "pub", int(counts.sum()))
+        assert (error.value, error.low, error.high) == pytest.approx(
+            (expected.value, expected.low, expected.high), abs=1e-12
+        )
+        assert error.n == expected.n == counts.sum()
 
 
 def test_votes_without_annotators_say_so(random_scored):
