@@ -7,7 +7,6 @@ another.
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from typing import Final
 
 import numpy as np
 
+from hatex.data.files import csv_rows
+from hatex.data.raw import Problem
 from hatex.errors import DataError
 from hatex.evaluation.bias import flip_rate
 from hatex.evaluation.estimate import Array, Bootstrap, Estimate, proportion
@@ -77,17 +78,20 @@ def find_suite(name_or_path: str) -> Path:
 
 
 def read_suite(name_or_path: str) -> Suite:
-    """Read a suite. Raises DataError for missing columns, unknown gold labels, repeated ids and empty
-    texts.
+    """Read a suite. Raises DataError, with the row where there is one (the header is row 1), for missing columns,
+    rows that cannot be read, unknown gold labels, repeated ids and empty texts.
     """
     path = find_suite(name_or_path)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            hint = f"a suite has the columns {', '.join(COLUMNS)}"
-            raise DataError(f"no column {', '.join(missing)}", where=str(path), hint=hint)
-        cases = [_parse_case(row, f"{path}:{reader.line_num}") for row in reader]
+    cases: list[Case] = []
+    try:
+        for number, item in enumerate(csv_rows(path, COLUMNS), start=2):
+            where = f"{path}:{number}"
+            if isinstance(item, Problem):
+                raise DataError(item.message, where=where)
+            cases.append(_parse_case(item[1], where))
+    except DataError as error:
+        hint = error.hint or f"a suite is a UTF-8 CSV file with the columns {', '.join(COLUMNS)}"
+        raise DataError(error.message, where=error.where, hint=hint) from error
     if not cases:
         raise DataError("no cases", where=str(path))
     if len({case.id for case in cases}) < len(cases):
@@ -96,18 +100,18 @@ def read_suite(name_or_path: str) -> Suite:
 
 
 def _parse_case(row: dict[str, str], where: str) -> Case:
-    gold = (row["label_gold"] or "").strip()
+    gold = row["label_gold"].strip()
     if gold not in SIDES:
         raise DataError("label_gold must be hateful or non-hateful", where=where)
-    if not (row["test_case"] or "").strip():
+    if not row["test_case"].strip():
         raise DataError("test_case is empty", where=where)
     return Case(
         functionality=row["functionality"].strip(),
         id=row["case_id"].strip(),
         text=row["test_case"],
         is_hateful=SIDES[gold],
-        target=(row["target_ident"] or "").strip() or None,
-        template=(row.get("templ_id") or "").strip() or None,
+        target=row["target_ident"].strip() or None,
+        template=row.get("templ_id", "").strip() or None,
     )
 
 

@@ -92,9 +92,37 @@ def test_bad_rows_name_their_line(tmp_path, row, message):
     assert caught.value.where == f"{path}:3"
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("f,1,caf\xe9,hateful,,\n".encode("latin-1"), "not UTF-8"),
+        (b"f,1,words,hateful\n", "4 fields instead of 6"),
+    ],
+)
+def test_rows_that_cannot_be_read_name_their_place(tmp_path, line, message):
+    path = write(tmp_path / "s.csv", ["f", "0", "words", "hateful", "", ""])
+    with (tmp_path / "s.csv").open("ab") as file:
+        file.write(line)
+    with pytest.raises(DataError, match=message) as caught:
+        read_suite(path)
+    assert caught.value.where == f"{path}:3"
+    assert "a UTF-8 CSV file with the columns" in (caught.value.hint or "")
+
+
+def test_long_cases_are_read(tmp_path):
+    text = "own goal " * 20_000
+    limit = csv.field_size_limit(131_072)
+    try:
+        path = write(tmp_path / "s.csv", ["f", "0", text, "hateful", "", ""])
+        assert read_suite(path).cases[0].text == text
+    finally:
+        csv.field_size_limit(limit)
+
+
 def test_bad_files(tmp_path):
-    with pytest.raises(DataError, match="no column label_gold, target_ident"):
+    with pytest.raises(DataError, match="missing column 'label_gold', 'target_ident'") as caught:
         read_suite(write(tmp_path / "a.csv", columns=("functionality", "case_id", "test_case")))
+    assert "functionality, case_id, test_case, label_gold, target_ident" in (caught.value.hint or "")
     with pytest.raises(DataError, match="no cases"):
         read_suite(write(tmp_path / "b.csv"))
     twice = ["f", "1", "words", "hateful", "", ""]
