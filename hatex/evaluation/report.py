@@ -218,12 +218,13 @@ def _explanation_table(run: EvalRun) -> Table:
 
 
 def _data_table(run: EvalRun) -> Table:
-    columns = tuple(map(Cell, ("posts", "of", "ties", "platforms", "question", "fingerprint")))
+    columns = tuple(map(Cell, ("posts", "of", "groups", "ties", "platforms", "question", "fingerprint")))
     rows = [
         (
             Cell(info.name, info.split),
             Cell(f"{info.n:,}"),
             Cell(f"{info.n_total:,}"),
+            Cell(f"{info.n_groups:,}"),
             Cell(f"{info.n_ties:,}"),
             Cell(", ".join(info.platforms)),
             Cell(" / ".join(info.question)),
@@ -231,7 +232,10 @@ def _data_table(run: EvalRun) -> Table:
         )
         for info in run.data.values()
     ]
-    notes = ("ties have no gold class: metrics of hard decisions leave them out",)
+    notes = (
+        "groups: posts of one thread, or near-copies, are resampled together; intervals are over groups",
+        "ties have no gold class: metrics of hard decisions leave them out",
+    )
     return Table("Data", columns, tuple(rows), notes, "data set")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hatex.errors import DataError
-from hatex.evaluation.estimate import Estimate
+from hatex.evaluation.estimate import Estimate, count_clusters
 from hatex.evaluation.functional import SuiteResult
 from hatex.evaluation.gold import Gold
 from hatex.evaluation.pictures import Picture
@@ -24,13 +24,14 @@ from hatex.types import OUTPUT_SCHEMA, Example
 class DataInfo:
     """What was evaluated on; `fingerprint` covers ids, texts and votes of the chosen posts in order.
 
-    `n_total` counts the split's posts, `n` those chosen, `n_ties` those of them without a most-named class,
-    `n_silent` those left out because no vote answers the question.
+    `n_total` counts the split's posts, `n` those chosen, `n_groups` the groups of these that are resampled together,
+    `n_ties` those without a most-named class, `n_silent` those left out because no vote answers the question.
     """
 
     name: str
     split: str
     n: int
+    n_groups: int
     n_total: int
     n_ties: int
     n_silent: int
@@ -45,6 +46,7 @@ def describe_data(gold: Gold, examples: Sequence[Example], n_total: int) -> Data
         name=gold.dataset,
         split="+".join(sorted({example.split for example in examples})),
         n=len(gold),
+        n_groups=count_clusters(gold.clusters),
         n_total=n_total,
         n_ties=int((~gold.is_decided).sum()),
         n_silent=gold.n_silent,

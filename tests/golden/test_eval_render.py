@@ -65,7 +65,16 @@ def build_run() -> EvalRun:
     )
     info = {
         name: DataInfo(
-            name, "report", 500, 1200, 3, 0, ("neutral", "offensive|hate"), ("forums",), "0123456789abcdef"
+            name,
+            "report",
+            500,
+            430,
+            1200,
+            3,
+            0,
+            ("neutral", "offensive|hate"),
+            ("forums",),
+            "0123456789abcdef",
         )
         for name in SETS[:-1]
     }

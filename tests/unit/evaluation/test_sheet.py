@@ -208,7 +208,7 @@ def test_change_without_intervals_is_explicit():
 @pytest.fixture
 def run(sheet):
     _, filled = sheet
-    info = DataInfo("pub", "report", 60, 70, 0, 0, ("neutral", "offensive", "hate"), ("forums",), "abc")
+    info = DataInfo("pub", "report", 60, 45, 70, 0, 0, ("neutral", "offensive", "hate"), ("forums",), "abc")
     return EvalRun("starter", "m1", 1, 200, 0.95, "blend", {"pub": info}, filled.results, filled.differences)
 
 
@@ -216,6 +216,13 @@ def test_saved_run_round_trip(run, tmp_path):
     path = tmp_path / "run.json"
     path.write_text(json.dumps(run.to_json()))
     assert load_run(path) == SavedRun.of(run, "run.json")
+
+
+def test_a_run_saved_before_groups_were_counted_is_read(run, tmp_path):
+    record = run.to_json()
+    assert record["data"]["pub"].pop("n_groups") == 45
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    assert load_run(tmp_path / "run.json") == SavedRun.of(run, "run.json")
 
 
 @pytest.mark.parametrize(
@@ -229,6 +236,12 @@ def test_other_files_are_refused(tmp_path, content):
     assert caught.value.where == str(path)
     with pytest.raises(DataError, match="no such file"):
         load_run(tmp_path / "absent.json")
+
+
+def test_groups_of_posts_are_counted(post):
+    rows = [post(i, [Vote(("hate",))], group=f"g{i // 2}") for i in range(5)]
+    info = describe_data(build_gold("pub", rows), rows, 9)
+    assert (info.n, info.n_groups) == (5, 3)
 
 
 def test_fingerprint_follows_posts_and_votes(post):
