@@ -125,9 +125,10 @@ class Explanation:
     """Why a post has its label.
 
     `affected_groups` are ordered by probability, likeliest first. `word_weights` holds, for every word of the post as
-    the prompt shows it, how much it carries the label, 0 to 1; `change` is the smallest change of the post that was
-    tried and found to turn the label, or the largest that did not; `is_complete` is False where the answer was cut by
-    its token budget. None of these three, nor `evidence_method`, is part of the JSON contract.
+    the prompt shows it, how much it carries the label, 0 to 1, and `word_spans` the characters that it stands for;
+    `change` is the smallest change of the post that was tried and found to turn the label, or the largest that did not;
+    `is_complete` is False where the answer was cut by its token budget. None of these four, nor
+    `evidence_method`, is part of the JSON contract.
     """
 
     style: ExplanationStyle
@@ -137,6 +138,7 @@ class Explanation:
     reason: str
     evidence: tuple[Evidence, ...] = ()
     word_weights: tuple[float, ...] = ()
+    word_spans: tuple[tuple[int, int], ...] = ()
     change: Change | None = None
     evidence_method: EvidenceMethod = "leave-out"
     is_complete: bool = True

@@ -4,7 +4,8 @@ A template is a YAML file with `prompt` (holds `{post}` once), `label` (holds `{
 `{targets}` and `{words}`, and `{reason}` where adapters learnt to write one). A template that explains before it
 labels has a `preface` (holds `{summary}`) between prompt and label. Every field of `preface` and `answer` ends its
 line; runs of white space in a post become one space, so no post can imitate a template line. What looks like a
-template's heading with its answer, or like a mark between a chat's speakers, is not shown to the model at all.
+template's heading with its answer, or like a mark between a chat's speakers, is not shown to the model at all, nor is
+what its tokenizer would take for a control token.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from hatex.data.cleaning import clean
+from hatex.data.controls import control_pattern
 from hatex.errors import UsageError
 from hatex.types import LABELS
 
@@ -47,7 +49,7 @@ _IMITATION = re.compile(
 @dataclass(frozen=True, slots=True)
 class PostView:
     """A post as the prompt shows it: cleaned words, each with the characters `start, end` it stands for; imitations of
-    the template are left out.
+    the template and control tokens are left out.
 
     Offsets count code points of the text as given; `" ".join(words)` is what the model reads.
     """
@@ -56,12 +58,16 @@ class PostView:
     spans: tuple[tuple[int, int], ...]
 
     @classmethod
-    def of(cls, text: str) -> PostView:
-        """Split the cleaned text at white space and carry offsets back to `text`."""
+    def of(cls, text: str, tokenizer: PreTrainedTokenizerBase | None = None) -> PostView:
+        """Split the cleaned text at white space and carry offsets back to `text`.
+
+        The view of a model is that with its tokenizer; without one, control tokens are words like others.
+        """
         cleaned = clean(text)
-        shown = _IMITATION.sub(lambda match: " " * len(match[0]), cleaned.text)
+        bare = _blank(control_pattern(tokenizer), cleaned.text) if tokenizer else cleaned.text
+        shown = _blank(_IMITATION, bare)
         if not shown.strip():
-            shown = cleaned.text
+            shown = bare
         words, spans, position = [], [], 0
         for word in shown.split():
             start = shown.index(word, position)
@@ -87,6 +93,10 @@ class PostView:
         """Indices of the words that overlap characters `start:end` of the text as given."""
         hit = [i for i, (s, e) in enumerate(self.spans) if s < end and start < e]
         return range(hit[0], hit[-1] + 1) if hit else range(0)
+
+
+def _blank(pattern: re.Pattern[str], text: str) -> str:
+    return pattern.sub(lambda match: " " * len(match[0]), text)
 
 
 Post = str | PostView
@@ -145,10 +155,10 @@ class Prompt:
             for ids in encoded
         ]
 
-    def render(self, post: Post) -> str:
-        """The prompt of a post, up to the label position."""
+    def render(self, post: Post, tokenizer: PreTrainedTokenizerBase | None = None) -> str:
+        """The prompt of a post, up to the label position; what is to be tokenised is rendered for its tokenizer."""
         before, after = self._parts
-        view = PostView.of(post) if isinstance(post, str) else post
+        view = PostView.of(post, tokenizer) if isinstance(post, str) else post
         return f"{before}{view.text}{after}"
 
     def render_preface(self, summary: str) -> str:
@@ -172,7 +182,7 @@ class Prompt:
         """
         if not posts:
             return []
-        rendered = [self.render(post) for post in posts]
+        rendered = [self.render(post, tokenizer) for post in posts]
         encoded = tokenizer(rendered)["input_ids"]
         return [
             PromptTokens(tuple(ids), False, self._post(text).count(" ") + 1)
@@ -184,7 +194,7 @@ class Prompt:
     def locate(self, tokenizer: PreTrainedTokenizerBase, text: str, max_tokens: int) -> LocatedTokens:
         """Which token of the prompt stands for which characters of the post; posts that do not fit lose their end."""
         before, after = self._parts
-        rendered = self.render(text)
+        rendered = self.render(text, tokenizer)
         encoded = tokenizer(rendered, return_offsets_mapping=True)
         low, high = len(before), len(rendered) - len(after)
         offsets = encoded["offset_mapping"]

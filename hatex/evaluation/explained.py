@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hatex.data.prompts import PostView
 from hatex.evaluation.estimate import Array, Bootstrap, Estimate, cluster_numbers
 from hatex.evaluation.faithfulness import AlteredTexts, LabelMasses, alter_text, faithfulness
 from hatex.evaluation.fields import NamedGroups, field_rates, group_f1
@@ -97,9 +96,8 @@ def mark_post(example: Example, explanation: Explanation | None, *, is_neutral: 
     sign = -1 if is_neutral else 1
     weighed = [(e.start, e.end, max(0.0, sign * e.weight)) for e in explanation.evidence]
     if explanation.word_weights:
-        shown = PostView.of(example.text).spans
-        # A post cut to the context has weights for the words that were shown.
-        weighed = [(*span, weight) for span, weight in zip(shown, explanation.word_weights, strict=False)]
+        shown = zip(explanation.word_spans, explanation.word_weights, strict=True)
+        weighed = [(*span, weight) for span, weight in shown]
     weights = word_weights(words, weighed) if weighed else None
     return MarkedPost(gold, mark_words(words, spans), weights)
 

@@ -56,7 +56,8 @@ class Explainer:
     ) -> list[tuple[Explanation, ...]]:
         """`sequences` explanations a post, decoded apart and sharing the evidence of the first."""
         counts = self.engine.count_shown_words(texts)
-        read = [PostView.of(text).first(count) for text, count in zip(texts, counts, strict=True)]
+        views = (PostView.of(text, self.engine.tokenizer) for text in texts)
+        read = [view.first(count) for view, count in zip(views, counts, strict=True)]
         drawn = self._decode(texts, read, gates, probabilities, options, sequences)
         marked = [fields[0].words for fields in drawn]
         findings = find_evidence(self.engine, texts, read, gates, probabilities, marked, options)
@@ -182,6 +183,7 @@ def _explanation(
         reason=fields.reason or reason,
         evidence=finding.evidence,
         word_weights=weigh_words(view, fields.word_probabilities, finding.evidence),
+        word_spans=view.spans,
         change=finding.change,
         evidence_method=finding.method,
         is_complete=fields.is_complete,

@@ -64,7 +64,7 @@ def encode_rows(
         rng = Random(f"{seed}/{example.id}")
         edited = vary_mapped(example.text, rng) if rng.random() < formatting_noise else Edited(example.text)
         shown.append(edited.text)
-        answers.append(_answer(example, prompt, groups, edited) if with_answers else None)
+        answers.append(_answer(example, prompt, tokenizer, groups, edited) if with_answers else None)
     prompts = prompt.encode(tokenizer, shown, max_tokens)
     rows = []
     weights = weights or [1.0] * len(examples)
@@ -123,7 +123,11 @@ def _tokenise(
 
 
 def _answer(
-    example: Example, prompt: Prompt, groups: Sequence[str], edited: Edited
+    example: Example,
+    prompt: Prompt,
+    tokenizer: PreTrainedTokenizerBase,
+    groups: Sequence[str],
+    edited: Edited,
 ) -> list[tuple[str, bool]] | None:
     """Label and answer in pieces, each with whether it is supervised; None where nothing is known."""
     label = _label_of(example)
@@ -131,7 +135,7 @@ def _answer(
     has_reason = bool(reason) and "{reason}" in prompt.answer
     if label == 0 or not (targets is not None or marked or has_reason):
         return None
-    words = _marked_words(marked or (), PostView.of(edited.text), edited)
+    words = _marked_words(marked or (), PostView.of(edited.text, tokenizer), edited)
     known = {"{targets}": targets is not None, "{words}": marked is not None, "{reason}": has_reason}
     return [(prompt.label_texts[label], True)] + [
         (

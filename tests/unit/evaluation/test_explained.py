@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hatex.data.prompts import PostView
 from hatex.evaluation.explained import mark_post
 from hatex.evaluation.specs import find_homes, oracle_gates
 from hatex.types import Evidence, Explanation, HarmfulWord, Rationale, Vote
@@ -44,7 +45,7 @@ def test_what_speaks_against_neutral_points_at_harm(example):
 
 def test_the_models_own_word_weights_come_first(example):
     weights = (0.1, 0.2, 0.3, 0.4, 0.5)
-    got = mark_post(example, explanation(word_weights=weights))
+    got = mark_post(example, explanation(word_weights=weights, word_spans=PostView.of(TEXT).spans))
     np.testing.assert_allclose(got.weights, weights)
 
 

@@ -62,12 +62,13 @@ class TinyEngine:
         self.calls.append(len(texts))
         ids = [self.tokenizer(text)["input_ids"][0] for text in self.prompt.label_texts]
         rows = [
-            self._logits(self.prompt.render(text), gate)[ids] for text, gate in zip(texts, gates, strict=True)
+            self._logits(self.prompt.render(text, self.tokenizer), gate)[ids]
+            for text, gate in zip(texts, gates, strict=True)
         ]
         return torch.softmax(torch.stack(rows).double(), dim=1).numpy()
 
     def count_shown_words(self, texts: Sequence[str]) -> list[int]:
-        return [len(PostView.of(text).words[: self.context]) for text in texts]
+        return [len(PostView.of(text, self.tokenizer).words[: self.context]) for text in texts]
 
     def score_variants(
         self,
@@ -93,7 +94,7 @@ class TinyEngine:
         del draws
         sampling = options.sampling
         generator = torch.Generator().manual_seed(sampling.seed)
-        prompts = [self.prompt.render(t) + s for t, s in zip(posts, suffixes, strict=True)]
+        prompts = [self.prompt.render(t, self.tokenizer) + s for t, s in zip(posts, suffixes, strict=True)]
         ids = [self.tokenizer(p)["input_ids"] for p in prompts]
         live = list(range(len(posts)))
         for _ in range(options.max_new_tokens):

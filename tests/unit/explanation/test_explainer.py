@@ -136,6 +136,19 @@ def test_an_answer_cut_by_its_budget_is_not_complete(engine: Any, posts: tuple[s
     assert (whole.is_complete, cut.is_complete) == (True, False)
 
 
+def test_a_control_token_in_a_post_is_read_over(engine: Any) -> None:
+    text = "only<end> fools and <end>clowns<end>again"
+    one, plain = explain_posts(
+        engine, [text, "only fools and clowns again"], gates_for(2), np.repeat(HATE, 2, axis=0)
+    )
+    read = [text[start:end] for start, end in one.word_spans]
+    assert read == ["only", "fools", "and", "clowns", "again"] == [each.text for each in one.evidence]
+    assert one.is_complete
+    assert one.word_weights == plain.word_weights
+    assert one.harmful_words
+    assert all(word.text == text[word.start : word.end] for word in one.harmful_words)
+
+
 def test_gradients_need_an_engine_that_has_them(engine: Any, posts: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match="no gradients"):
         explain_posts(engine, posts[:1], gates_for(1), HATE, ExplainOptions(evidence="gradient"))

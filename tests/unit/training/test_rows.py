@@ -190,6 +190,17 @@ def test_rationale_words_stand_in_the_varied_post(make_example, tokenizer) -> No
     assert encode(examples, tokenizer, formatting_noise=1.0, seed=3) == varied
 
 
+def test_control_tokens_of_a_post_are_not_shown_in_training_either(make_example, tokenizer) -> None:
+    plain = make_example(1)
+    text = plain.text.replace("silly clowns", "silly<pad> <unk> clowns")
+    assert len(text) == len(plain.text) + 11
+    first = plain.rationales[0]
+    marked = replace(plain, text=text, rationales=(replace(first, end=first.end + 11),))
+    (row,), (shown,) = encode([marked], tokenizer), encode([plain], tokenizer)
+    assert row.ids == shown.ids
+    assert decode(tokenizer, row, row.answer_at).endswith("\nWords: silly clowns\n")
+
+
 def test_words_need_half_of_the_annotators(make_example, tokenizer) -> None:
     text = make_example(1).text
     spans = [(4, 9, "a"), (4, 16, "b"), (17, 21, "c")]  # silly; silly clowns; lost
