@@ -127,7 +127,7 @@ class Explanation:
     `affected_groups` are ordered by probability, likeliest first. `word_weights` holds, for every word of the post as
     the prompt shows it, how much it carries the label, 0 to 1, and `word_spans` the characters that it stands for;
     `change` is the smallest change of the post that was tried and found to turn the label, or the largest that did not;
-    `is_complete` is False where the answer was cut by its token budget. None of these four, nor
+    `is_complete` is False where the answer was cut by its token budget, or could not go on. None of these four, nor
     `evidence_method`, is part of the JSON contract.
     """
 

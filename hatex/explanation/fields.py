@@ -26,7 +26,8 @@ class Fields:
     """What the model said of one post: picks with their probabilities, free text where the template asks for it.
 
     `groups` are those that the post harms with a probability from `LISTED` on; `word_probabilities` holds P(the answer
-    marks the word) for every word shown; `is_complete` is False where the token budget cut the answer.
+    marks the word) for every word shown; `is_complete` is False where the token budget cut the answer, or it could
+    not go on.
     """
 
     groups: tuple[AffectedGroup, ...] = ()

@@ -123,13 +123,19 @@ class Step:
 
 @dataclass(slots=True)
 class Row:
-    """The state of one row: its matcher, the words it may mark, the answer so far and the steps that led there."""
+    """The state of one row: its matcher, the words it may mark, the answer so far and the steps that led there.
+
+    `offered` are the tokens of the step that is being taken; a row is stuck where its matcher offers none, or refuses
+    what it offered: its answer ends there, unfinished.
+    """
 
     matcher: Any
     words: tuple[str, ...] = ()
     answer: bytearray = field(default_factory=bytearray)
     steps: list[Step] = field(default_factory=list)
+    offered: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     is_finished: bool = False
+    is_stuck: bool = False
 
 
 class AnswerGrammar:
@@ -164,17 +170,23 @@ class AnswerGrammar:
         return len(self.rows) - 1
 
     def mask(self, step_logits: Tensor, row_ids: Sequence[int]) -> Tensor:
-        """Logits, shape (rows, vocabulary), with every token that the row's grammar forbids at -inf."""
+        """Logits, shape (rows, vocabulary), with every token that the row's grammar forbids at -inf; those of a row
+        that is stuck stay as they are.
+        """
         import torch
 
         masked = torch.full_like(step_logits, float("-inf"))
         for place, row_id in enumerate(row_ids):
-            allowed = self._allowed(row_id, step_logits.shape[-1])
+            row = self.rows[row_id]
+            row.offered = allowed = _allowed(row.matcher, step_logits.shape[-1])
+            if allowed.size == 0:
+                row.is_stuck = True
+                masked[place] = step_logits[place]
+                continue
             index = torch.from_numpy(allowed)
             logits = step_logits[place, index]
             masked[place, index] = logits
             probabilities = torch.softmax(logits.float(), dim=0).numpy()
-            row = self.rows[row_id]
             if len(allowed) > step_logits.shape[-1] // 2:
                 # Free text: nobody asks what else could have been said, and a step would take a vocabulary.
                 allowed, probabilities = allowed[:0], probabilities[:0]
@@ -182,10 +194,19 @@ class AnswerGrammar:
         return masked
 
     def accept(self, row_id: int, token_id: int) -> bool:
-        """Take the token that was chosen; True once the row's answer is complete."""
+        """Take the token that was chosen; True once the row's answer is complete, or cannot go on.
+
+        Raises ModelError for a token that was not offered.
+        """
         row = self.rows[row_id]
+        if row.is_stuck:
+            return True
         if not row.matcher.consume_token(token_id):
-            raise ModelError("decoding left the grammar of an explanation", hint=_first_line(row.matcher))
+            if token_id not in row.offered:
+                raise ModelError("decoding left the grammar of an explanation", hint=_first_line(row.matcher))
+            row.is_stuck = True
+            row.steps.pop()
+            return True
         row.answer += self.tokenizer.decode_bytes([token_id])
         row.is_finished = bool(row.matcher.is_stopped())
         return row.is_finished
@@ -197,13 +218,12 @@ class AnswerGrammar:
     def token_bytes(self, token_id: int) -> bytes:
         return bytes(self.tokenizer.decode_bytes([token_id]))
 
-    def _allowed(self, row_id: int, vocabulary: int) -> NDArray[np.int64]:
-        matcher = self.rows[row_id].matcher
-        bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
-        allowed = np.flatnonzero(np.unpackbits(bits, bitorder="little")[:vocabulary])
-        if matcher.is_error() or allowed.size == 0:
-            raise ModelError("the grammar of an explanation allows no token", hint=_first_line(matcher))
-        return allowed
+
+def _allowed(matcher: Any, vocabulary: int) -> NDArray[np.int64]:
+    """The tokens that may come next, ascending; none where the matcher cannot go on."""
+    bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+    allowed = np.flatnonzero(np.unpackbits(bits, bitorder="little")[:vocabulary])
+    return allowed[:0] if matcher.is_error() else allowed
 
 
 def _first_line(matcher: Any) -> str:

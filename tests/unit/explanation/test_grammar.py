@@ -114,6 +114,40 @@ def test_what_the_grammar_refuses(answer: str, grammar_tokenizer: Any) -> None:
         any(grammar.accept(0, token) for token in tokens)
 
 
+def test_a_row_that_cannot_go_on_ends_alone(grammar_tokenizer: Any) -> None:
+    """The library holds the bytes of a control token to be the token, and then refuses it."""
+    grammar = AnswerGrammar(grammar_tokenizer, FORM, GROUPS)
+    stuck, whole = grammar.add_row(("you", "x<end>x")), grammar.add_row(("you", "are", "clowns"))
+    wanted = [grammar_tokenizer.tokenize_str(f"\nTargets: none\nWords: {word}") for word in ("x", "are\n")]
+    live = [stuck, whole]
+    for step in range(60):
+        logits = torch.zeros(len(live), grammar_tokenizer.vocab_size)
+        for place, row in enumerate(live):
+            logits[place, wanted[row][step : step + 1]] = 9.0
+        tokens = grammar.mask(logits, live).argmax(-1).tolist()
+        live = [row for row, token in zip(live, tokens, strict=True) if not grammar.accept(row, token)]
+        if not live:
+            break
+    assert (grammar.rows[stuck].is_stuck, grammar.rows[stuck].is_finished) == (True, False)
+    assert grammar.answer(stuck) == "\nTargets: none\nWords: x"
+    assert grammar.answer(whole) == "\nTargets: none\nWords: are\n"
+    assert grammar.rows[whole].is_finished
+    fields = read_fields(grammar, stuck, "you x<end>x", PostView.of("you x<end>x"), 1.0)
+    assert not fields.is_complete
+    assert fields.words == ()
+
+
+def test_a_row_of_which_nothing_may_follow_ends_as_well(
+    grammar_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hatex.explanation.grammar.MAX_ROW_ITEMS", 1)
+    grammar = AnswerGrammar(grammar_tokenizer, FORM, GROUPS)
+    grammar.add_row(("you", "are", "clowns"))
+    decode(grammar, 1, grammar_tokenizer.vocab_size, seed=1)
+    assert grammar.rows[0].is_stuck
+    assert not read_fields(grammar, 0, "you are clowns", PostView.of("you are clowns"), 1.0).is_complete
+
+
 def test_the_mask_leaves_only_what_may_follow(grammar_tokenizer: Any) -> None:
     grammar = AnswerGrammar(grammar_tokenizer, FORM.opened()[1], ("Women",))
     grammar.add_row(("clowns",))
