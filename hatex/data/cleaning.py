@@ -185,8 +185,8 @@ STEPS: Final[dict[str, Callable[[str], list[Edit]]]] = {
     "users": _mask_edits(_USER, USER_MASK, re.compile("@")),
 }
 """All cleaning steps by name, in the order in which they run."""
-_DECODING: Final = frozenset(("entities", "controls", "ignorables", "compatibility", "confusables", "nfc"))
-"""Steps that may make work for each other, and so are repeated."""
+DECODING: Final = frozenset(("entities", "controls", "ignorables", "compatibility", "confusables", "nfc"))
+"""Steps that leave every word in place; they may make work for each other, and so are repeated."""
 
 
 def clean(text: str, steps: Sequence[str] = tuple(STEPS)) -> Edited:
@@ -202,11 +202,11 @@ def clean(text: str, steps: Sequence[str] = tuple(STEPS)) -> Edited:
     for _ in range(_MAX_ROUNDS):
         before = edited
         for name in chosen:
-            if name in _DECODING:
+            if name in DECODING:
                 edited = edited.then(STEPS[name])
         if edited is before:
             break
     for name in chosen:
-        if name not in _DECODING:
+        if name not in DECODING:
             edited = edited.then(STEPS[name])
     return edited

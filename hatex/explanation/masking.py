@@ -2,17 +2,19 @@
 printed.
 
 No word list is involved. Masks keep the number of code points, so every offset stays true. What stands at an offset
-is hidden by it, however it is written; the same words elsewhere are found in the text as the model reads it.
+is hidden by it, however it is written; the same words elsewhere are found in the text as the model reads it, and in the
+names and links that it does not read.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 
-from hatex.data.cleaning import MASKS, clean
+from hatex.data.cleaning import DECODING, MASKS, clean
 from hatex.data.prompts import PostView
 from hatex.explanation.compose import compose
 from hatex.explanation.report import PostReport
@@ -38,20 +40,41 @@ def build_mask(words: Iterable[HarmfulWord]) -> Callable[[str], str]:
     """A function that masks every occurrence of the marked words, in any letter case and any disguise that the model
     sees through.
     """
-    read = {part for word in words for part in PostView.of(word.text).words} - set(MASKS)
-    cores = {part[slice(*_core(part))] for part in read}
+    cores = {form for word in words for form in _forms(PostView.of(word.text).words)}
     cores = {core for core in cores if len(core) > 1 and any(map(str.isalnum, core))}
     if not cores:
         return lambda text: text
-    options = "|".join(re.escape(core) for core in sorted(cores, key=lambda c: (-len(c), c)))
-    pattern = re.compile(rf"(?<![^\W_])(?:{options})(?![^\W_])", re.IGNORECASE)
+    options = (
+        r"\s+".join(map(re.escape, core.split())) for core in sorted(cores, key=lambda c: (-len(c), c))
+    )
+    pattern = re.compile(rf"(?<![^\W_])(?:{'|'.join(options)})(?![^\W_])", re.IGNORECASE)
 
     def hide(text: str) -> str:
-        cleaned = clean(text)
-        found = [cleaned.original_span(*match.span()) for match in pattern.finditer(cleaned.text)]
+        found = [
+            read.original_span(*match.span())
+            for read in (clean(text), clean(text, tuple(DECODING)))
+            for match in pattern.finditer(read.text)
+        ]
         return _hide_spans(text, found)
 
     return hide
+
+
+def _forms(words: Sequence[str]) -> Iterator[str]:
+    """What is looked for elsewhere: words without the punctuation around them, their parts between any other, and
+    spelt-out words with and without their spaces.
+    """
+    for word in {*words} - {*MASKS}:
+        core = word[slice(*_core(word))]
+        yield core
+        for mask in MASKS:
+            core = core.replace(mask, " ")
+        yield from ("".join(part) for is_text, part in groupby(core, _is_text) if is_text)
+    for run in _runs(words, range(len(words))):
+        if len(run) > 1:
+            spelt = " ".join(words[i] for i in run)
+            yield spelt[slice(*_core(spelt))]
+            yield "".join(filter(_is_text, spelt))
 
 
 def _word_spans(text: str, words: Iterable[HarmfulWord]) -> list[tuple[int, int]]:
@@ -59,11 +82,36 @@ def _word_spans(text: str, words: Iterable[HarmfulWord]) -> list[tuple[int, int]
     view = PostView.of(text)
     marked = {i for word in words for i in view.words_within(word.start, word.end)}
     spans = []
-    for i in sorted(marked):
-        start, end = view.spans[i]
+    for run in _runs(view.words, sorted(marked)):
+        start, end = view.spans[run[0]][0], view.spans[run[-1]][1]
         low, high = _core(text[start:end])
         spans.append((start + low, start + high))
     return spans
+
+
+def _runs(words: Sequence[str], marked: Iterable[int]) -> list[list[int]]:
+    """Marked words that are hidden as one: neighbours of one letter each (`d o n k e y`), every other one alone."""
+    runs: list[list[int]] = []
+    for i in marked:
+        is_spelt = _letters(words[i]) <= 1
+        if is_spelt and runs and runs[-1][-1] == i - 1 and _letters(words[i - 1]) <= 1:
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+    return [
+        part
+        for run in runs
+        for part in ([run] if sum(_letters(words[i]) for i in run) > 1 else [[i] for i in run])
+    ]
+
+
+def _letters(word: str) -> int:
+    """How many characters of a word are more than punctuation."""
+    return sum(unicodedata.category(char) not in _PUNCTUATION for char in word)
+
+
+def _is_text(char: str) -> bool:
+    return unicodedata.category(char)[0] in "LMN"
 
 
 def _hide_spans(text: str, spans: Iterable[tuple[int, int]]) -> str:

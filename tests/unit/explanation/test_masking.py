@@ -133,3 +133,47 @@ def test_no_disguise_gets_through(text: str, marked: str, masked: str) -> None:
 def test_the_longest_word_wins() -> None:
     words = [HarmfulWord(text, 0, len(text), None, 1.0) for text in ("clown", "clown-car")]
     assert build_mask(words)("a clown-car, a clown") == "a c********, a c****"
+
+
+@pytest.mark.parametrize(
+    ("text", "marked", "masked"),
+    [
+        # Spelt-out words are one word, there and elsewhere.
+        ("your club is d o n k e y s today", "d o n k e y s", "your club is d * * * * * * today"),
+        (
+            "d o n k e y s! D  o n k e y s, donkeys",
+            "d o n k e y s!",
+            "d * * * * * *! D  * * * * * *, d******",
+        ),
+        ("you d - o - n k. e y s", "d - o - n k. e y s", "you d * * * * ** * * *"),
+        ("no club - a fool", "no club - a fool", "n* c*** - a f***"),
+        # Names and links are not read, but printed.
+        (
+            "You donkeys! hi @donkeys http://x.org/donkeys?q donkeys@x.org #donkeys",
+            "donkeys!",
+            "You d******! hi @d****** http://x.org/d******?q d******@x.org #d******",
+        ),
+        ("You donkeys:@fan hi user, donkeys", "donkeys:@fan", "You d*********** hi user, d******"),
+        # Parts of a marked word are words.
+        (
+            "such donkeys/clowns. The clowns, donkeys",
+            "donkeys/clowns.",
+            "such d*************. The c*****, d******",
+        ),
+        (
+            "these clowns\U0001f921 and clowns of 2/24, 24",
+            "clowns\U0001f921",
+            "these c****** and c***** of 2/24, 24",
+        ),
+        (
+            "such \u0917\u0927\u0947-x, \u0917\u0927\u093e",
+            "\u0917\u0927\u0947-x",
+            "such \u0917****, \u0917\u0927\u093e",
+        ),
+    ],
+)
+def test_a_marked_word_is_found_in_all_its_forms(text: str, marked: str, masked: str) -> None:
+    start = text.index(marked)
+    report = mask_report(report_of(text, [(start, start + len(marked))], "generated", f"It says {text}."))
+    assert report.text == masked
+    assert report.explanation.reason == f"It says {masked}."
