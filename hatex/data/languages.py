@@ -6,9 +6,13 @@ probability .9, py3langid in a tenth of the time or less and with a small fracti
 
 from __future__ import annotations
 
+import locale
 import re
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
+
+from hatex.errors import UsageError
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
@@ -26,6 +30,20 @@ def _identifier() -> LanguageIdentifier:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+def check_language(code: str) -> None:
+    """Raise UsageError for a code that no post is ever told to be in."""
+    known = [str(each) for each in _identifier().labels]
+    if code in known:
+        return
+    # The C library's names: `EN`, `en-US` and `english` are all en.
+    base = re.split("[_.]", locale.normalize(code.strip().lower().replace("-", "_")).lower())[0]
+    close = [base] if base in known else get_close_matches(base, known, n=1)
+    raise UsageError(
+        f"{code!r} is no language that posts are told to be in",
+        hint=f"did you mean {close[0]!r}?" if close else "name them by their ISO 639-1 codes, as in 'en'",
+    )
 
 
 def rank_languages(text: str) -> dict[str, float]:

@@ -16,6 +16,7 @@ from hatex.model.base import compute_dtype, ensure_base, ensure_encoder
 from hatex.model.policy import choose_compute, compute_device
 from hatex.routing.calibration import Calibration
 from hatex.routing.identity import digests, fallback_of
+from hatex.routing.policy import check_policy
 from hatex.routing.strategies import check_strategy
 from hatex.types import NO_PROGRESS, Policy, Progress
 
@@ -30,11 +31,13 @@ def load_engine(recipe: Recipe, registry: Registry, *, progress: Progress = NO_P
     """The engine of a recipe; fetches the base and the encoder if the registry does not have them yet.
 
     Raises RegistryError for a missing artefact or an adapter of another base, IntegrityError for a file that is not
-    what its manifest names, ModelError for an adapter or a router that does not fit.
+    what its manifest names, ModelError for an adapter or a router that does not fit, RecipeError for a policy's
+    languages that nothing tells.
     """
     from hatex.routing.encoder import LAST_LAYER, Encoder
     from hatex.routing.router import Router, load_calibration
 
+    check_policy(recipe)
     artefact = registry.check(registry.find("router", recipe.router))
     router = Router.load(artefact.path, artefact.manifest.extra["adapters"])
     found = registry.check(ensure_encoder(recipe.encoder, registry, progress=progress))

@@ -17,8 +17,8 @@ class PolicySection(Section):
     review_disagreement: float = Field(default=0.8, ge=0, le=1)
     """`review` above this disagreement."""
     languages: tuple[str, ...] = ("en",)
-    """`review` for posts of more than a few words that are surely in none of these (ISO 639-1), and for posts without
-    words; empty: off."""
+    """`review` for posts of more than a few words that are surely in none of these (ISO 639-1, as in `en`), and for
+    posts without words; empty: off."""
 
 
 class FallbackSection(Section):

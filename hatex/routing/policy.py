@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from hatex.data.cleaning import IGNORABLES, clean
-from hatex.data.languages import rank_languages
+from hatex.data.languages import check_language, rank_languages
+from hatex.errors import RecipeError, UsageError
 from hatex.types import Decision, Label, Policy
+
+if TYPE_CHECKING:
+    from hatex.recipe import Recipe
 
 # Below this many words a language is a guess.
 LEAST_WORDS = 5
@@ -19,6 +24,19 @@ Of 7,487 English report posts of five words and more, 12 are held to be foreign.
 # Letters of scripts that put no spaces between words; two of them count as one.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
 _WORD = re.compile(rf"[{_UNSPACED}]{{2}}|[^\W\d_{_UNSPACED}]{{2,}}")
+
+
+def check_policy(recipe: Recipe) -> None:
+    """Raise RecipeError, each at its place, for languages that would send every post to review."""
+    problems = []
+    for number, code in enumerate(recipe.route.policy.languages):
+        try:
+            check_language(code)
+        except UsageError as error:
+            path = ("route", "policy", "languages", number)
+            problems.append(recipe.problem(path, f"{error.message} ({error.hint})"))
+    if problems:
+        raise RecipeError(problems)
 
 
 def decide(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hatex.data.languages import NO_WORDS, UNDETERMINED, check_language
 from hatex.data.prompts import load_prompt
 from hatex.data.sources import SOURCES
 from hatex.data.votes import parse_label_set
@@ -54,7 +55,12 @@ def _checks(recipe: Recipe) -> Iterator[Check]:
     yield ("route", "strategy"), partial(check_strategy, recipe.route.strategy, known, routed)
     if recipe.route.fallback is not None:
         yield ("route", "fallback", "to"), partial(check_strategy, recipe.route.fallback.to, known, routed)
+    for number, code in enumerate(recipe.route.policy.languages):
+        yield ("route", "policy", "languages", number), partial(check_language, code)
     if recipe.prepare is not None:
+        for number, code in enumerate(recipe.prepare.languages.keep):
+            if code not in (UNDETERMINED, NO_WORDS):
+                yield ("prepare", "languages", "keep", number), partial(check_language, code)
         for number, source in enumerate(recipe.prepare.sources):
             yield from _source(source, ("prepare", "sources", number))
     if train is not None:

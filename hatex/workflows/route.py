@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from hatex.errors import UsageError
 from hatex.jsonl import RESERVED_FIELDS, read_batches
+from hatex.routing.policy import check_policy
 from hatex.routing.strategies import chosen_strategy
 from hatex.types import NO_PROGRESS, BlendSpace, Progress
 from hatex.workflows.inputs import STDIN, check_inputs, count_lines, open_inputs
@@ -83,7 +84,8 @@ def route(
 
     `output` grows as `output.partial` and is renamed when complete; `resume` continues such a file after its
     last complete line. Raises UsageError before the model is loaded where an input, the strategy, `keep`
-    or `output` cannot be used or is not of this run, and whatever the engine raises.
+    or `output` cannot be used or is not of this run, RecipeError where its policy cannot be, and whatever the engine
+    raises.
     """
     check_inputs(inputs)
     if options.engine == "ray":
@@ -92,6 +94,7 @@ def route(
         raise UsageError("needs --engine ray", where="--workers")
     if output is not None and output.exists() and any(p != STDIN and p.samefile(output) for p in inputs):
         raise UsageError("the output file is one of the inputs", where=str(output), hint="name another file")
+    check_policy(recipe)
     taken = sorted(RESERVED_FIELDS.intersection(options.keep))
     if taken:
         raise UsageError(f"the answer has a field {taken[0]} of its own", where="--keep")

@@ -224,6 +224,24 @@ def test_a_misspelt_strategy_is_told_before_anything_is_loaded(tiny, tmp_path, c
     assert not (home / "bases").exists()
 
 
+@pytest.mark.parametrize("command", ["route", "explain"])
+def test_a_language_that_nothing_tells_is_refused_before_anything_is_loaded(
+    tiny, tmp_path, capfdbinary, command
+) -> None:
+    home, output = tmp_path / "home", tmp_path / "answers.jsonl"
+    shutil.copytree(tiny.registry / "routers", home / "routers")
+    posts = write_posts(tmp_path / "posts.jsonl", POSTS[:1])
+    options = ["-r", str(tiny.recipe), "--registry", str(home), "--set", "route.policy.languages=[en, EN]"]
+    if command == "route":
+        (tmp_path / "answers.jsonl.partial").write_text("{}\n")
+        options += ["--output", str(output), "--resume"]
+    assert main([command, str(posts), *options]) == 2
+    err = capfdbinary.readouterr().err.decode()
+    assert "error: --set route.policy.languages: route.policy.languages.1: 'EN' is no language" in err
+    assert "did you mean 'en'?" in err
+    assert not (home / "bases").exists()
+
+
 def test_output_is_whole_or_not_there_and_resumes(tiny, tmp_path, capfdbinary) -> None:
     posts = write_posts(tmp_path / "posts.jsonl", [*POSTS, ""])
     output = tmp_path / "answers.jsonl"

@@ -2,6 +2,8 @@
 
 import pytest
 
+from hatex.data.languages import check_language, rank_languages
+from hatex.errors import UsageError
 from hatex.routing.policy import decide, unread
 from hatex.types import Policy
 
@@ -50,3 +52,25 @@ def test_posts_that_cannot_be_read_are_reviewed_with_the_reason(text, reason) ->
 def test_a_flag_stays_and_other_languages_may_be_named() -> None:
     assert decide(GERMAN, {"neutral": 0.1, "offensive": 0.1, "hate": 0.8}, 0.2, Policy())[0] == "flag"
     assert unread(GERMAN, ("en", "de")) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        ("EN", "'en'?"),
+        ("eng", "'en'?"),
+        ("english", "'en'?"),
+        ("en-US", "'en'?"),
+        ("Swedish", "'sv'?"),
+        ("", "ISO 639-1"),
+    ],
+)
+def test_a_language_that_no_post_is_told_to_be_in_is_refused(code, hint) -> None:
+    with pytest.raises(UsageError, match="is no language") as caught:
+        check_language(code)
+    assert hint in caught.value.hint
+
+
+def test_what_posts_are_told_to_be_in_can_be_named() -> None:
+    for code in rank_languages(GERMAN):
+        check_language(code)

@@ -63,6 +63,14 @@ MISTAKES = {
     ): "no adapter of this recipe 'wikis'",
     ("weights: {boards: 0.5,", "weights: {board: 0.5,"): "merge.weights.board: there is no adapter 'board'",
     ("strategy: top-2", "strategy: top-3"): "route.strategy: top-3: the router weighs 2 adapters",
+    (
+        "fallback: {to: full}}",
+        "policy: {languages: [en, EN]}}",
+    ): "28:51: route.policy.languages.1: 'EN' is no language that posts are told to be in (did you mean 'en'?)",
+    (
+        "  output: out\n",
+        "  output: out\n  languages: {keep: [und, zxx, de, nb]}\n",
+    ): "keep.3: 'nb' is no language",
     ("single:wiki", "single:wikis"): "eval.strategies.3: strategy single:wikis: there is no adapter wikis",
     ("blend@probability", "blend@space"): "eval.strategies.4: unknown blend space 'space'",
     ("metric: macro_f1", "metric: macro_f2"): "there is no metric 'macro_f2' (did you mean 'macro_f1'?)",
