@@ -116,14 +116,15 @@ def takes_away(below: Node | None, above: Node) -> bool:
 def parse_document(text: str, source: Place) -> tuple[Node, list[Problem]]:
     """The tree of a YAML text and all mistakes in it.
 
-    `source` is where the text starts: line 1 of a file (places then tell lines), or an option (line 0).
+    `source` is where the text starts: line 1 of a file (places then tell lines), or an option (line 0), which holds no
+    comments.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-    builder = _Builder(source)
+    builder = _Builder(source, "#" if source.line else _character_not_in(text))
     try:
-        root = YAML(typ="safe", pure=True).compose(text)
+        root = YAML(typ="safe", pure=True).compose(text.replace("#", builder.hash_sign))
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = " ".join(str(part) for part in (error.context, error.problem) if part)
@@ -138,9 +139,12 @@ def parse_document(text: str, source: Place) -> tuple[Node, list[Problem]]:
 
 @dataclass
 class _Builder:
-    """Turns ruamel nodes into ours, noting every mistake instead of stopping at the first."""
+    """Turns ruamel nodes into ours, noting every mistake instead of stopping at the first; `hash_sign` is what stands
+    for `#` in them.
+    """
 
     source: Place
+    hash_sign: str
     problems: list[Problem] = field(default_factory=list)
     _built: int = 0
     _open: list[int] = field(default_factory=list)
@@ -150,6 +154,9 @@ class _Builder:
             return self.source
         line, column = (1, 1) if mark is None else (mark.line + 1, mark.column + 1)
         return Place(self.source.source, line, column, self.source.folder)
+
+    def restore(self, text: str) -> str:
+        return text.replace(self.hash_sign, "#")
 
     def build(self, node: Any, path: KeyPath, place: Place) -> Node:
         self._built += 1
@@ -179,7 +186,7 @@ class _Builder:
         built: dict[str, Node] = {}
         for key_node, value_node in node.value:
             place = self.at(key_node.start_mark)
-            key = key_node.value
+            key = self.restore(key_node.value) if key_node.id == "scalar" else ""
             if key_node.id != "scalar" or str(key_node.tag).removeprefix(_TAG) not in _TEXT_TAGS:
                 shown = (
                     f"key {key} must be text: write it in quotes"
@@ -201,7 +208,7 @@ class _Builder:
         tag = str(node.tag).removeprefix(_TAG)
         try:
             # "\ud83d\ude00", as JSON writes it, is one character; ruamel leaves its two halves.
-            text = str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")
+            text = self.restore(str(node.value)).encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
             return self._refuse(place, path, "holds half of a surrogate pair")
         try:
@@ -214,6 +221,11 @@ class _Builder:
     def _refuse(self, place: Place, path: KeyPath, why: str) -> Node:
         self.problems.append(Problem(place, f"{dotted(path) or 'the recipe'} {why}"))
         return Node(None, place)
+
+
+def _character_not_in(text: str) -> str:
+    """For private use, so that YAML reads it as a letter."""
+    return next(char for char in map(chr, range(0xE000, 0xF900)) if char not in text)
 
 
 def _whole_number(text: str) -> int:

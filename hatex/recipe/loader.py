@@ -128,7 +128,7 @@ class _Reading:
         return merge(self.read(parent, chain), tree)
 
     def override(self, tree: Node, text: str) -> Node:
-        """`tree` with one `KEY=VALUE` laid over it; the value is YAML."""
+        """`tree` with one `KEY=VALUE` laid over it; the value is YAML without comments."""
         key, equals, value = text.partition("=")
         place = Place(f"--set {key.strip()}", folder=Path.cwd())
         path = tuple(part.strip() for part in key.split("."))

@@ -272,6 +272,30 @@ def test_set_takes_yaml_values_and_reaches_into_lists_and_mappings() -> None:
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
+    ("value", "reference"),
+    [
+        ("Terms of service, clause #7", "Terms of service, clause #7"),
+        ("#7", "#7"),
+        ('"clause #7" ', "clause #7"),
+        ("'clause #7\ue000'", "clause #7\ue000"),
+    ],
+)
+def test_set_keeps_a_hash_sign(value: str, reference: str) -> None:
+    """A shell has taken its comments away before."""
+    recipe = load_recipe("sound.yaml", [f"explain.statement.reference={value}"], environ={})
+    assert recipe.explain.statement.reference == reference
+
+
+@pytest.mark.usefixtures("folder")
+def test_set_keeps_a_hash_sign_inside_of_values_too() -> None:
+    overrides = ["adapters=[one #1, two]", "explain.statement={reference: clause #7}"]
+    recipe = load_recipe("sound.yaml", overrides, environ={})
+    assert recipe.adapters == ("one #1", "two")
+    assert recipe.explain.statement.reference == "clause #7"
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
     ("override", "problem"),
     [
         (
@@ -285,6 +309,13 @@ def test_set_takes_yaml_values_and_reaches_into_lists_and_mappings() -> None:
         ("adapters.7=x", "--set adapters.7: adapters is a list: name an item from 0 to 1"),
         ("name.x=1", "--set name.x: name is a single value, so name.x cannot be set"),
         ("route.strategy=[a", "--set route.strategy: is not valid YAML: while parsing a flow sequence"),
+        ("route.strategy=[a #", "--set route.strategy: is not valid YAML: while parsing a flow sequence"),
+        ("route.a#b=x", "--set route.a#b: route.a#b is not a known key"),
+        ("route={a#b: x}", "--set route: route.a#b is not a known key"),
+        (
+            "route.max_tokens=64 # few",
+            "--set route.max_tokens: route.max_tokens must be a whole number (got '64 # few')",
+        ),
         ("route.strategy=5", "--set route.strategy: route.strategy must be text (got 5)"),
     ],
 )
