@@ -55,7 +55,9 @@ def command(
         list[str] | None, typer.Option(metavar="KIND", help="peft, hf, nf4 or gguf-lora; repeatable.")
     ] = None,
     output: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of the exports.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace an adapter of that name.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace an adapter of that name, and earlier exports.")
+    ] = False,
     overrides: SetOption = None,
     registry: RegistryOption = None,
     as_json: JsonOption = False,

@@ -7,15 +7,16 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final
 
 import torch
 from torch import Tensor
 
-from hatex.errors import ModelError, UsageError
+from hatex.errors import ModelError
 from hatex.merging.gguf_lora import read_gguf_lora, write_gguf_lora
 from hatex.merging.requantize import requantize
 from hatex.merging.stream import ShardWriter, copy_frame, iter_merged
+from hatex.merging.targets import CARD, Export, check_free
 from hatex.merging.verify import (
     ProbeTokens,
     gated_probabilities,
@@ -26,9 +27,6 @@ from hatex.merging.verify import (
 from hatex.registry.adapters import LoraAdapter, save_adapter
 from hatex.registry.store import Artefact
 from hatex.types import NO_PROGRESS, Progress
-
-Export = Literal["peft", "hf", "nf4", "gguf-lora"]
-EXPORTS: Final[tuple[Export, ...]] = get_args(Export)
 
 TOLERANCES: Final[dict[Export, float | None]] = {"peft": 1e-4, "hf": 0.05, "nf4": None, "gguf-lora": 1e-4}
 """Largest difference in a label probability that an export may have; None: reported, not bounded.
@@ -70,11 +68,10 @@ def export(
 ) -> ExportReport:
     """Write one export beside `target`, compare it, then move it there.
 
-    Raises `UsageError` if `target` exists, `ModelError` if the export answers otherwise; then nothing
+    Raises `UsageError` as `check_free` does, `ModelError` if the export answers otherwise; then nothing
     remains.
     """
-    if target.exists() and not replace:
-        raise UsageError("that folder exists", where=str(target), hint="name another, or pass --replace")
+    check_free(kind, target, replace=replace)
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = target.with_name(f".{target.name}.new")
     shutil.rmtree(staging, ignore_errors=True)
@@ -82,7 +79,7 @@ def export(
     try:
         with progress.task(f"Writing {kind}"):
             found = _WRITERS[kind](job, staging)
-            (staging / "README.md").write_text(job.card, encoding="utf-8")
+            (staging / CARD).write_text(job.card, encoding="utf-8")
         difference = (found - job.expected).abs()
         worst, tolerance = float(difference.max()), TOLERANCES[kind]
         if not worst <= (1.0 if tolerance is None else tolerance):

@@ -12,6 +12,7 @@ from hatex.merging.merge import Merged, MergePlan, merge_adapters
 from hatex.merging.methods import SPARSE
 from hatex.merging.optimise import Trial, optimise_weights
 from hatex.merging.outcome import MergeOutcome, MethodRow
+from hatex.merging.targets import check_free
 from hatex.recipe.merge import MergeSection
 from hatex.recipe.schema import Recipe
 from hatex.registry import Artefact, Registry, check_adapter_fits
@@ -84,11 +85,7 @@ def _check_targets(run: _Run) -> None:
             f"adapter {section.name} exists already", hint="name it otherwise, or use --replace"
         )
     for kind in section.export:
-        target = Path(section.output or "") / kind
-        if target.exists() and not run.replace:
-            raise UsageError(
-                "that folder exists", where=str(target), hint="name another --output, or use --replace"
-            )
+        check_free(kind, Path(section.output or "") / kind, replace=run.replace)
 
 
 def _load_engine(run: _Run) -> Engine | None:

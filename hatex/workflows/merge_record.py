@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hatex.merging.merge import MergeReport
+from hatex.merging.targets import CARD_BEGINS
 from hatex.recipe.schema import Recipe
 from hatex.registry import Artefact
 
@@ -49,7 +50,7 @@ def build_card(name: str, fields: Mapping[str, Any]) -> str:
     parents = "\n".join(f"- {ref} (sha256 {digest[:12]})" for ref, digest in fields["parents"].items())
     return (
         f"---\nlicense: {fields['licence'] or 'unknown'}\n---\n# {name}\n\n"
-        f"A merge of LoRA adapters by `{source['method']}`, rank {source['rank']}; relative error to the exact "
+        f"{CARD_BEGINS}`{source['method']}`, rank {source['rank']}; relative error to the exact "
         f"weighted sum: {fields['metrics']['relative_error']:.3g}.\n\n"
         f"| adapter | weight |\n|---|---|\n{weights}\n\nMade from\n\n{parents}\n\n"
         "It labels posts as neutral, offensive or hate; it needs the prompt that its parents were trained with.\n"

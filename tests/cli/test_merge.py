@@ -253,6 +253,45 @@ def test_taken_names_and_folders_are_refused_before_the_work(options, tmp_path, 
     assert run(capsys, *arguments, *export, "--replace")["exports"]
 
 
+def test_replace_removes_no_folder_that_hatex_did_not_write(options, registry, tmp_path, capsys):
+    arguments = ("--name", "mix", *WEIGHTS, "--replace", "--output", str(tmp_path / "out"), *options)
+    kinds = ("peft", "hf", "nf4", "gguf-lora")
+    wanted = [argument for kind in kinds for argument in ("--export", kind)]
+    for _ in range(2):
+        assert len(run(capsys, *arguments, *wanted)["exports"]) == 4
+
+    peft = tmp_path / "out" / "peft"
+    shutil.copytree(peft, tmp_path / "mine")
+    (tmp_path / "mine" / "README.md").write_text("# An adapter of ours")
+    before = folders(registry.root / "adapters"), registry.find("adapter", "mix", "tiny").manifest.digest
+
+    def refusal(kind: str) -> str:
+        error = run(capsys, *arguments, "--export", kind, code=2)["error"]
+        assert error["hint"] == "name another --output, or move it away"
+        return error["message"]
+
+    (peft / "notes.txt").write_text("kept")
+    assert "(it holds notes.txt)" in refusal("peft")
+    (peft / "notes.txt").unlink()
+    (peft / "model.gguf").mkdir()
+    assert "(it holds model.gguf)" in refusal("peft")
+    (peft / "model.gguf").rmdir()
+    (peft / "README.md").unlink()
+    assert "(it has no README.md)" in refusal("peft")
+    shutil.rmtree(peft)
+    shutil.copytree(tmp_path / "mine", peft)
+    assert "(its README.md is not that of a merge)" in refusal("peft")
+    assert folders(peft) == folders(tmp_path / "mine")
+    shutil.rmtree(tmp_path / "out" / "hf")
+    (tmp_path / "out" / "hf").symlink_to(tmp_path / "out" / "nf4")
+    assert "(it is no folder)" in refusal("hf")
+    shutil.rmtree(tmp_path / "out" / "gguf-lora")
+    (tmp_path / "out" / "gguf-lora").write_text("kept")
+    assert "(it is no folder)" in refusal("gguf-lora")
+    after = folders(registry.root / "adapters"), registry.find("adapter", "mix", "tiny").manifest.digest
+    assert after == before
+
+
 def test_adapters_of_different_bases_do_not_merge(options, registry, capsys):
     stray = registry.find("adapter", "two", "tiny")
     text = (stray.path / "manifest.yaml").read_text()
