@@ -17,6 +17,7 @@ from hatex.recipe.merge import MergeSection
 from hatex.recipe.schema import Recipe
 from hatex.registry import Artefact, Registry, check_adapter_fits
 from hatex.registry.adapters import LoraAdapter, load_adapter, save_adapter
+from hatex.registry.names import check_name
 from hatex.types import NO_PROGRESS, Progress
 from hatex.workflows.merge_data import Posts, load_posts, mean_gates, score_constant
 from hatex.workflows.merge_record import build_card, merge_fields
@@ -46,8 +47,8 @@ def merge(
 ) -> MergeOutcome:
     """Merge as the recipe's section `merge` says, publish the adapter, write the exports.
 
-    Raises `RecipeError` where there is no such section, `RegistryError` for a taken name, missing adapters or
-    adapters of different bases, before anything is computed.
+    Raises `RecipeError` where there is no such section, `RegistryError` for a name that is taken or cannot be, missing
+    adapters or adapters of different bases, before anything is computed.
     """
     if recipe.merge is None:
         raise RecipeError(
@@ -73,8 +74,9 @@ def merge(
 
 
 def _check_targets(run: _Run) -> None:
-    """Refuse names and folders that are taken before hours are spent."""
+    """Refuse names that cannot be, and names and folders that are taken, before hours are spent."""
     section = run.section
+    check_name(section.name, what="adapter name")
     if section.name in run.recipe.adapters:
         raise UsageError(
             f"{section.name!r} is an adapter of this recipe", where="merge.name", hint="use a new name"

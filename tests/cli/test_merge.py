@@ -243,6 +243,14 @@ def test_refusals_leave_the_registry_as_it_was(options, registry, capsys, argume
     assert folders(registry.root / "adapters") == before
 
 
+@pytest.mark.parametrize("name", ["my mix", "../x", "", "mix."])
+def test_a_name_that_cannot_be_is_refused_before_the_work(options, registry, capsys, name):
+    shutil.rmtree(registry.root / "routers")  # would be missed once the engine is loaded
+    error = run(capsys, "--name", name, "--gates-from", "posts.jsonl", *options, code=1)["error"]
+    assert error["message"] == f"{name!r} is not a valid adapter name"
+    assert error["hint"].startswith("names are letters, digits")
+
+
 def test_taken_names_and_folders_are_refused_before_the_work(options, tmp_path, capsys):
     arguments = ("--name", "mix", *WEIGHTS, *options)
     run(capsys, *arguments)
