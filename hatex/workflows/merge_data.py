@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,11 @@ from hatex.data.examples import read_examples
 from hatex.errors import DataError, UsageError
 from hatex.evaluation.classification import macro_f1
 from hatex.evaluation.gold import Gold, Scored, build_gold, find_question
+from hatex.jsonl import BadLine, Line, parse_line, read_batches
 from hatex.recipe.merge import MergeSection
 from hatex.types import NO_PROGRESS, Progress, Split
 from hatex.workflows.evaluation_data import choose_posts
+from hatex.workflows.inputs import open_inputs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,22 +88,15 @@ def _texts(section: MergeSection) -> Sequence[str]:
         raise UsageError(
             "no such file or folder", where=source, hint="name a prepared folder or a JSONL file"
         )
-    texts = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                texts.append(_text(line, f"{path.name}:{number}"))
+    lines = (line for batch in read_batches(open_inputs([path])) for line in batch)
+    texts = [_text(line, f"{source}:{line.number}") for line in lines]
     if not texts:
         raise DataError("no posts", where=source)
     return texts
 
 
-def _text(line: str, where: str) -> str:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise DataError("not valid JSON", where=where) from error
-    text = record.get("text") if isinstance(record, dict) else None
-    if not isinstance(text, str) or not text.strip():
-        raise DataError("no text", where=where, hint='every line is an object with "text"')
-    return text
+def _text(line: Line, where: str) -> str:
+    post = parse_line(line)
+    if isinstance(post, BadLine):
+        raise DataError(post.message, where=where, hint='every line is a JSON object in UTF-8 with "text"')
+    return post.text

@@ -1,5 +1,6 @@
 """`hatex merge` around a small real engine: weights, methods, exports, and what is refused."""
 
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -10,10 +11,13 @@ import torch
 from hatex.cli import main
 from hatex.data.examples import write_examples
 from hatex.engine import load_engine
+from hatex.errors import DataError
 from hatex.recipe import load_recipe
+from hatex.recipe.merge import MergeSection
 from hatex.registry import Registry, open_registry
 from hatex.registry.adapters import load_adapter
 from hatex.types import Example, Vote
+from hatex.workflows.merge_data import mean_gates
 
 POSTS = ("the club lost again", "a lovely match", "what a daft referee", "see you on Sunday")
 LABELS = ("neutral", "offensive", "hate")
@@ -108,6 +112,51 @@ def test_gates_of_a_file_of_posts_become_the_weights(options, registry, tmp_path
     expected = {name: gate for name, gate in zip(("one", "two"), gates, strict=False) if gate > 0}
     assert record["weights"] == pytest.approx(expected)
     assert sum(record["weights"].values()) == pytest.approx(1)
+
+
+@pytest.fixture(scope="module")
+def tiny_engine(tiny):
+    return load_engine(load_recipe(str(tiny.recipe)), open_registry(tiny.registry))
+
+
+def test_gates_are_read_from_the_files_that_route_reads(tiny_engine, tmp_path):
+    lines = "".join(json.dumps({"text": text}) + "\n\n" for text in POSTS).encode()
+    files = {"plain": lines, "bom": b"\xef\xbb\xbf" + lines, "gzip": gzip.compress(lines)}
+    found = []
+    for name, data in files.items():
+        path = tmp_path / f"{name}.jsonl"
+        path.write_bytes(data)
+        found.append(mean_gates(tiny_engine, MergeSection(name="mix", gates_from=str(path))))
+    assert found[0] == found[1] == found[2] != {}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"text": "na\u00efve"}'.encode("latin-1"), "the line is not UTF-8 (byte 13)"),
+        (b'{"text": "a club", "more": ' + b"[" * 100_000, "too deep or too large"),
+        (b'{"text": "a club \\ud800"}', "`text` holds half of a surrogate pair"),
+        (b'{"text": " "}', "`text` is empty"),
+        (b'"a club"', "the line is not a JSON object"),
+    ],
+    ids=["latin-1", "deep", "surrogate", "blank", "text"],
+)
+def test_a_bad_line_of_a_file_of_gates_is_named(tiny_engine, tmp_path, line, message):
+    path = tmp_path / "posts.jsonl"
+    path.write_bytes(b'{"text": "the club lost"}\n\n' + line + b"\n")
+    with pytest.raises(DataError) as caught:
+        mean_gates(tiny_engine, MergeSection(name="mix", gates_from=str(path)))
+    assert message in caught.value.message
+    assert caught.value.where == f"{path}:3"
+
+
+def test_a_damaged_or_blank_file_of_gates_is_named(tiny_engine, tmp_path):
+    path = tmp_path / "posts.jsonl.gz"
+    for data, message in ((gzip.compress(b'{"text": "a club"}')[:-9], "damaged"), (b"\n", "no posts")):
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=message) as caught:
+            mean_gates(tiny_engine, MergeSection(name="mix", gates_from=str(path)))
+        assert caught.value.where == str(path)
 
 
 def test_gates_of_a_prepared_folder_are_those_of_its_tune_posts(options, tmp_path, capsys):
