@@ -111,9 +111,9 @@ class Encoder:
         out = np.zeros((len(texts), self.width), np.float32)
         spaced = [" ".join(clean(text).text.split()) for text in texts]
         cleaned = [LONG_WORD.sub(r"\1", text)[: self.max_tokens * CHARACTERS_PER_TOKEN] for text in spaced]
-        encoded = (
-            self.tokenizer(cleaned, truncation=True, max_length=self.max_tokens)["input_ids"] if texts else []
-        )
+        # A post's own `[SEP]` is text, and no mark of the encoder.
+        options = {"truncation": True, "max_length": self.max_tokens, "split_special_tokens": True}
+        encoded = self.tokenizer(cleaned, **options)["input_ids"] if texts else []
         order = sorted(range(len(texts)), key=lambda i: len(encoded[i]))
         with torch.inference_mode(), progress.task("Embedding posts", len(texts), "posts") as advance:
             for batch in _batches(order, [len(ids) for ids in encoded]):

@@ -146,6 +146,14 @@ def test_what_a_cut_hides_from_the_encoder_says_nothing(starter_engine: Engine) 
     np.testing.assert_allclose(encoder.embed(odd), encoder.embed(plain), atol=1e-6)
 
 
+def test_marks_of_the_encoder_that_a_post_writes_are_text(starter_engine: Engine) -> None:
+    encoder = starter_engine.encoder
+    written, spelled = encoder.embed(
+        ["What a goal [SEP] [MASK] said the fans", "What a goal [ SEP ] [ MASK ] said the fans"]
+    )
+    np.testing.assert_allclose(written, spelled, atol=1e-6)
+
+
 def test_layers_are_pooled_side_by_side(starter_engine: Engine) -> None:
     import torch
 
