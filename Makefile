@@ -49,8 +49,9 @@ starter: dev  ## Train what ships in hatex/starter (about 105 minutes on 2 cores
 	rm -rf hatex/starter/adapters hatex/starter/routers
 	cp -r build/registry/adapters build/registry/routers hatex/starter/
 
-starter-report: install  ## Print the README's tables again.
-	$(BIN)/hatex eval starter -m macro_f1 -m auroc -m soft_cross_entropy --markdown build/starter.md --html build/starter.html
+starter-report: install  ## Print the README's tables again; goes on from build/answers.jsonl.
+	$(BIN)/hatex eval starter -m macro_f1 -m auroc -m soft_cross_entropy --answers build/answers.jsonl \
+	  --markdown build/starter.md --html build/starter.html
 	$(BIN)/hatex eval unseen --metric auroc
 	$(BIN)/hatex eval targets --markdown build/targets.md || test $$? = 3  # 3: an aim is missed, and the table says which
 

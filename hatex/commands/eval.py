@@ -7,6 +7,7 @@ import typer
 from hatex.commands.eval_options import (
     AgainstOption,
     AllOption,
+    AnswersOption,
     CompareOption,
     DataOption,
     ExplanationsOption,
@@ -45,6 +46,7 @@ def command(
     suites: SuiteOption = None,
     explanations: ExplanationsOption = False,
     no_baseline: NoBaselineOption = False,
+    answers: AnswersOption = None,
     predictions: PredictionsOption = None,
     html: HtmlOption = None,
     markdown: MarkdownOption = None,
@@ -63,6 +65,7 @@ def command(
       hatex eval starter
       hatex eval starter --json > run.json
       hatex eval starter --against run.json --tolerance 0.01
+      hatex eval starter --all --answers build/answers.jsonl
 
     Every figure has its interval. At most 500 seeded posts a data set, from the split `report`; --all takes
     every post. Exit code 3: a requirement of the recipe, or --against, is broken.
@@ -77,13 +80,14 @@ def command(
 
     shown = [find_metric(name).name for name in metrics or ["macro_f1"]]
     console = build_console(as_json=as_json, quiet=quiet)
-    for path in filter(None, (html, markdown)):
+    for path in filter(None, (html, markdown, answers)):
         check_output(path)
     if compare is not None:
         return emit_comparison(console, compare, shown, markdown, html)
-    if predictions is not None and (explanations or against is not None):
+    if predictions is not None and (explanations or against is not None or answers is not None):
         raise UsageError(
-            "--predictions goes with neither --explanations nor --against", hint="compare with --compare"
+            "--predictions goes without --explanations, --against and --answers",
+            hint="compare with --compare",
         )
     if every and posts is not None:
         raise UsageError("--all and --posts exclude one another", hint="give one of them")
@@ -111,6 +115,7 @@ def command(
             models,
             explanations=explanations,
             against=regression,
+            answers=answers,
             progress=console.progress(),
         )
     emit_run(console, run, shown, markdown, html)

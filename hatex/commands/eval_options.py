@@ -34,6 +34,15 @@ SuiteOption = Annotated[
 ]
 ExplanationsOption = Annotated[bool, typer.Option("--explanations", help="Also judge explanations (slow).")]
 NoBaselineOption = Annotated[bool, typer.Option("--no-baseline", help="Leave out the TF-IDF baseline.")]
+AnswersOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--answers",
+        metavar="FILE",
+        help="Keep the models' answers in this file as they come, and take those that it holds: an interrupted "
+        "run goes on.",
+    ),
+]
 HtmlOption = Annotated[
     Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained page with figures.")
 ]

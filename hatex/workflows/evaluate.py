@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +32,7 @@ from hatex.evaluation.sheet import Sheet, fill_sheet, has_other_means
 from hatex.evaluation.soft_labels import annotator_errors
 from hatex.evaluation.specs import ORACLE, check_reference, find_homes
 from hatex.types import LABELS, NO_PROGRESS, Progress
+from hatex.workflows.evaluation_answers import keep_answers
 from hatex.workflows.evaluation_data import EvalData, load_data, load_training_rows
 from hatex.workflows.evaluation_passes import EvalState, explain_sets, gate_sets, score_sets
 
@@ -56,13 +58,15 @@ def evaluate(
     *,
     explanations: bool = False,
     against: Regression | None = None,
+    answers: Path | None = None,
     engine: Engine | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> EvalRun:
     """Run the recipe's `eval` section.
 
     Names that mean nothing (strategies, metrics, data sets) are found before the first pass of the engine.
-    Explanations are judged where asked for, or where a requirement is about them.
+    Explanations are judged where asked for, or where a requirement is about them. `answers` is the file that keeps the
+    engine's answers, for a run that goes on where it was interrupted.
     Raises RecipeError without an `eval` section, UsageError for unknown names, DataError for unusable data.
     """
     section = require_section(recipe)
@@ -80,10 +84,11 @@ def evaluate(
         from hatex.engine import load_engine
 
         engine = load_engine(recipe, registry, progress=progress)
-    state = EvalState.start(section, engine, sets, progress)
-    _check_names(state, known)
-    gate_sets(state)
-    score_sets(state)
+    with keep_answers(engine, answers) as kept:
+        state = EvalState.start(section, engine, sets, progress)
+        _check_names(state, known)
+        gate_sets(state)
+        score_sets(state, kept)
     if baseline is not None:
         state.scored[BASELINE] = baseline
     bootstrap = Bootstrap(section.seed, section.resamples, section.confidence)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from hatex.evaluation.gold import Scored
-from hatex.evaluation.passes import Gates, PassCache, same_gates
+from hatex.evaluation.passes import Answers, Gates, PassCache, same_gates
 from hatex.evaluation.specs import (
     ORACLE,
     StrategySpec,
@@ -135,9 +135,9 @@ def _alike(state: EvalState, data: EvalData, first: StrategySpec, second: Strate
     return first.space == second.space or bool((np.count_nonzero(a, axis=1) == 1).all())
 
 
-def score_sets(state: EvalState) -> None:
-    """P(label) of every strategy on every set; each distinct pass is run once."""
-    caches = [PassCache(state.engine, data.texts) for data in state.sets]
+def score_sets(state: EvalState, answers: Answers) -> None:
+    """P(label) of every strategy on every set; each distinct pass is asked of `answers` once."""
+    caches = [PassCache(answers, data.texts) for data in state.sets]
     requests = [
         [(state.gates[data.gold.dataset][spec.name], spec.space) for spec in _present(state, data)]
         for data in state.sets

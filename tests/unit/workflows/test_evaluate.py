@@ -31,6 +31,7 @@ from hatex.types import (
     Vote,
 )
 from hatex.workflows.evaluate import Regression, evaluate
+from hatex.workflows.evaluation_answers import keep_answers
 from hatex.workflows.evaluation_data import choose_posts, load_data
 from hatex.workflows.evaluation_options import Narrowing, narrow
 from hatex.workflows.evaluation_passes import EvalState, explain_sets
@@ -204,6 +205,62 @@ def test_passes_are_shared(recipe, registry):
     # new.
     assert run.passes_run == len(engine.scored) == 110 * 4
     assert run.passes_asked == 110 * 7 + 80
+
+
+class Tired(WordEngine):
+    """An engine that breaks down at its third batch of passes."""
+
+    def score(self, texts: Sequence[str], gates=None, **options: object) -> np.ndarray:
+        if len(self.scored) > 200:
+            raise KeyboardInterrupt
+        return super().score(texts, gates, **options)
+
+
+def test_an_interrupted_run_goes_on_from_the_answers_it_kept(recipe, registry, run, tmp_path):
+    file = tmp_path / "answers.jsonl"
+    alone = changed(recipe, suites=())
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(alone, registry, engine=Tired(), answers=file)
+    whole = file.read_bytes()
+    kept = len(whole.splitlines()) - 1
+    assert kept > 100
+    file.write_bytes(whole + b'{"post": "a killed run le')
+    engine = WordEngine()
+    resumed = evaluate(alone, registry, engine=engine, answers=file)
+    assert resumed.results == run.results
+    assert len(engine.scored) == resumed.passes_run - kept
+    assert "match" not in file.read_text()
+    again = WordEngine()
+    evaluate(alone, registry, engine=again, answers=file)
+    assert again.scored == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"schema": 1, "model": "words-0", "adapters": ["forums", "wiki", "full"]}\n', "another model"),
+        ('{"schema": 1, "model": "words-1", "adapters": ["wiki", "forums", "full"]}\n', "another model"),
+        ('{"id": 1, "text": "fine"}\n', "something else"),
+        ("[]\n", "something else"),
+        ("no end of line", "something else"),
+    ],
+)
+def test_answers_of_others_are_refused_and_left_alone(recipe, registry, tmp_path, content, message):
+    file = tmp_path / "answers.jsonl"
+    file.write_text(content)
+    with pytest.raises(UsageError, match=message):
+        evaluate(recipe, registry, engine=WordEngine(), answers=file)
+    assert file.read_text() == content
+
+
+def test_answers_are_kept_by_one_run_at_a_time(tmp_path):
+    file = tmp_path / "answers.jsonl"
+    with (
+        keep_answers(WordEngine(), file),
+        pytest.raises(UsageError, match="another run"),
+        keep_answers(WordEngine(), file),
+    ):
+        pass
 
 
 def test_test_split_is_never_read(recipe, registry):
