@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from hatex.errors import HatexError, RegistryError
+from hatex.locks import hold
 from hatex.registry.files import flush
 from hatex.registry.manifest import Manifest, load_manifest
 
@@ -24,21 +25,13 @@ LOCK_TIMEOUT_S: Final = 60.0
 @contextmanager
 def lock_registry(root: Path) -> Iterator[None]:
     """The registry at `root` to oneself; RegistryError where another process keeps it for `LOCK_TIMEOUT_S`."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(root / ".lock", timeout=LOCK_TIMEOUT_S)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RegistryError(
-            f"another process holds the registry, still after {LOCK_TIMEOUT_S:.0f} s",
-            where=str(root),
-            hint="try again when the other command has ended that imports, trains or removes there",
-        ) from None
-    try:
+    busy = RegistryError(
+        f"another process holds the registry, still after {LOCK_TIMEOUT_S:.0f} s",
+        where=str(root),
+        hint="try again when the other command has ended that imports, trains or removes there",
+    )
+    with hold(root / ".lock", busy, timeout_s=LOCK_TIMEOUT_S):
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hatex.errors import TrainingError
+from hatex.locks import hold
 from hatex.registry.files import flush_tree
 
 KEPT = 2
@@ -75,22 +76,14 @@ def claim(folder: Path) -> Iterator[None]:
 
     Raises TrainingError where one is at work there; what a killed run held is free.
     """
-    from filelock import FileLock, Timeout
-
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f"{folder.name}.lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise TrainingError(
-            f"another run is training {folder.name} in this registry",
-            where=str(folder),
-            hint="wait for it, name the adapter otherwise, or use another --registry",
-        ) from error
-    try:
+    busy = TrainingError(
+        f"another run is training {folder.name} in this registry",
+        where=str(folder),
+        hint="wait for it, name the adapter otherwise, or use another --registry",
+    )
+    with hold(folder.with_name(f"{folder.name}.lock"), busy):
         yield
-    finally:
-        lock.release()
 
 
 def checkpoints(folder: Path) -> list[Path]:

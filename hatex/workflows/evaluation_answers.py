@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 from hatex.errors import UsageError
 from hatex.evaluation.estimate import Array
 from hatex.evaluation.passes import Answers, Gates
+from hatex.locks import lock_output
 from hatex.types import BlendSpace
 
 SCHEMA: Final = 1
@@ -27,18 +27,13 @@ def keep_answers(engine: Answers, path: Path | None) -> Iterator[Answers]:
     """The engine, whose answers are kept in the file at `path` and taken from there; itself without one.
 
     The file is JSONL: what the answers are from, then one a line with a digest of its post, never the post. Raises
-    UsageError where the file is another model's or no such file, or another run has it.
+    UsageError where the file is another model's or no such file, and as `lock_output`.
     """
     if path is None:
         yield engine
         return
     with path.open("a+b") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
-                "another run is writing it", where=str(path), hint="wait for it, or name another file"
-            ) from None
+        lock_output(stream, path)
         yield _KeptAnswers(engine, stream, _read(stream, _origin(engine), path))
 
 

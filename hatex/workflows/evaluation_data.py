@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from hatex.data.examples import in_seeded_order, iter_examples, read_examples
 from hatex.data.formatting import common_form
 from hatex.data.raw import RawPost
-from hatex.data.tally import Tally, sound_posts
+from hatex.data.tally import Tally, sample, sound_posts
 from hatex.errors import DataError, TrainingError, UsageError
 from hatex.evaluation.gold import Gold, build_gold, find_question
 from hatex.recipe.evaluate import EvalSection
@@ -67,7 +67,7 @@ def load_data(section: EvalSection, progress: Progress) -> list[EvalData]:
         for example in iter_examples(Path(section.data), splits=(section.split,)):
             by_name.setdefault(example.dataset, []).append(example)
     for planned in _plan_sources(section.sources):
-        for name, examples in read_source(planned, progress).items():
+        for name, examples in read_source(planned, section.seed, progress).items():
             if name in by_name:
                 raise UsageError(
                     f"data set {name!r} is there already, in eval.data or an earlier source",
@@ -111,20 +111,22 @@ def choose_posts(examples: Sequence[Example], limit: int | None, seed: int) -> l
     return [example for example in examples if id(example) in chosen]
 
 
-def read_source(planned: PlannedSource, progress: Progress) -> dict[str, list[Example]]:
+def read_source(planned: PlannedSource, seed: int, progress: Progress) -> dict[str, list[Example]]:
     """The sound rows of a source but those of its official test part, by data set; what is left out is told.
+
+    Where the source has a `limit`, the same sample as `prepare` takes of them with that seed.
 
     Raises DataError where there are no such rows, or where more than a hundredth of all rows cannot be read (such
     as a gold label that the recipe does not map, no text, or an id that repeats).
     """
     tally = Tally()
-    posts: list[Example] = []
+    posts: list[RawPost] = []
     n_test = 0
     for post in sound_posts(planned.source.read(planned.spec), tally):
         if post.part == "test" and planned.section.official_splits:
             n_test += 1
         else:
-            posts.append(_example(post, planned.section))
+            posts.append(post)
     _tell(planned, tally, progress)
     test_rows = f"{n_test:,} rows of its official test part, left out unless it says `official_splits: false`"
     if not posts:
@@ -135,10 +137,9 @@ def read_source(planned: PlannedSource, progress: Progress) -> dict[str, list[Ex
         )
     if n_test:
         progress.say(f"{planned.name}: {test_rows}")
-    limit = planned.section.limit
     by_name: dict[str, list[Example]] = {}
-    for example in posts if limit is None else choose_posts(posts, limit, seed=0):
-        by_name.setdefault(example.dataset, []).append(example)
+    for post in sample(posts, planned.section.limit, seed):
+        by_name.setdefault(post.dataset, []).append(_example(post, planned.section))
     return by_name
 
 

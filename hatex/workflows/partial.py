@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import stat
@@ -13,6 +12,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from hatex.errors import HatexError, UsageError
+from hatex.locks import lock_output
 from hatex.types import OUTPUT_SCHEMA
 
 
@@ -90,7 +90,7 @@ class PartialFile:
                     raise
                 continue
             try:
-                self._lock(stream)
+                lock_output(stream, self.partial)
                 if self._is_in_place(stream):
                     if is_left and not self._resume:
                         raise UsageError(
@@ -117,23 +117,6 @@ class PartialFile:
                 hint="name another output file",
             )
         return True
-
-    def _lock(self, stream: BinaryIO) -> None:
-        """Until the stream is closed, or its process ends, no other run has the file."""
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
-                "another run is writing it",
-                where=str(self.partial),
-                hint="wait until that run has ended, or name another output file",
-            ) from None
-        except OSError as error:
-            raise HatexError(
-                f"cannot be locked: {error.strerror}",
-                where=str(self.partial),
-                hint="name an output file on another file system",
-            ) from None
 
     def _is_in_place(self, stream: BinaryIO) -> bool:
         """Whether the open file is still the one of that name."""

@@ -32,6 +32,7 @@ from hatex.data.splits import CAP, SPLITS, Shares
 from hatex.data.statistics import Statistics
 from hatex.data.tally import Tally, sample, sound_posts
 from hatex.errors import DataError
+from hatex.locks import hold
 from hatex.recipe.prepare import PrepareSection
 from hatex.types import NO_PROGRESS, Progress
 from hatex.workflows.prepare_plan import WORK, PlannedSource, PreparePlan, plan_data, shard_of
@@ -286,11 +287,11 @@ def _unknown_targets(
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
     (folder / WORK).mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / WORK / "lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise DataError("another run is writing to this folder", where=str(folder)) from error
+    busy = DataError(
+        "another run is writing to this folder",
+        where=str(folder),
+        hint="wait until it has ended, or name another folder in prepare.output",
+    )
+    with hold(folder / WORK / "lock", busy):
+        yield

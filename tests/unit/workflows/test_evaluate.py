@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from hatex.data.examples import write_examples
-from hatex.errors import DataError, RecipeError, UsageError
+from hatex.data.examples import read_examples, write_examples
+from hatex.errors import DataError, HatexError, RecipeError, UsageError
 from hatex.evaluation.router import router_quality
 from hatex.evaluation.run import SavedRun
 from hatex.recipe import Recipe
 from hatex.recipe.evaluate import EvalSection
+from hatex.recipe.prepare import PrepareSection
 from hatex.registry import Registry
 from hatex.types import (
     LABELS,
@@ -36,6 +41,7 @@ from hatex.workflows.evaluation_data import choose_posts, load_data
 from hatex.workflows.evaluation_options import Narrowing, narrow
 from hatex.workflows.evaluation_passes import EvalState, explain_sets
 from hatex.workflows.evaluation_predictions import evaluate_predictions, load_predictions
+from hatex.workflows.prepare_data import prepare_data
 
 RUDE = {"clowns": 2.0, "useless": 1.0, "away": 3.0}
 ROUTED = ("forums", "wiki")
@@ -261,6 +267,19 @@ def test_answers_are_kept_by_one_run_at_a_time(tmp_path):
         keep_answers(WordEngine(), file),
     ):
         pass
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        pytest.raises(HatexError, match="cannot be locked: No locks available") as caught,
+        keep_answers(WordEngine(), tmp_path / "answers.jsonl"),
+    ):
+        pass
+    assert caught.value.hint == "name an output file on another file system"
 
 
 def test_test_split_is_never_read(recipe, registry):
@@ -682,6 +701,23 @@ def test_unsound_rows_of_a_source_are_told_and_never_evaluated(tmp_path, line, p
     with pytest.raises(DataError, match=f"1 of 3 rows cannot be read, first: {problem}") as caught:
         load_own(*rows[4:6], {"s": []} | line, path=str(path), columns=columns)
     assert caught.value.where == f"{path}:3"
+
+
+def test_a_limited_source_is_sampled_as_prepare_samples_it(tmp_path):
+    path = str(tmp_path / "own.jsonl")
+    rng = Random(1)
+    rows = [row | {"t": " ".join(f"w{rng.randrange(999)}" for _ in range(9))} for row in sound(60)]
+    [data] = load_own(*rows, path=path, limit=20)
+    source = {"source": "table", "platform": "forums", "columns": {"text": "t", "id": "i", "label": "l"}}
+    section = {
+        "output": str(tmp_path / "out"),
+        "seed": 4761,
+        "sources": [source | {"path": path, "limit": 20}],
+    }
+    prepare_data(PrepareSection.model_validate(section))
+    prepared = {row.id for row in read_examples(tmp_path / "out")}
+    assert len(prepared) == 20
+    assert set(data.gold.ids) == prepared
 
 
 def test_rows_that_a_reader_leaves_out_are_told(tmp_path):

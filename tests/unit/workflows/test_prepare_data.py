@@ -140,6 +140,21 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     assert all(row.text.startswith("@user ") for row in rows["train"])
 
 
+def test_of_two_runs_one_writes_to_a_folder(tmp_path: Path) -> None:
+    file = put(tmp_path / "a.jsonl", posts(60, 1))
+
+    def prepare_beside(_: str) -> None:
+        with pytest.raises(DataError, match="another run is writing to this folder") as caught:
+            prepare_data(section(tmp_path / "out", file))
+        assert caught.value.hint == "wait until it has ended, or name another folder in prepare.output"
+        beside.append(caught.value.where)
+
+    beside: list[str | None] = []
+    prepare_data(section(tmp_path / "out", file), progress=Watched(prepare_beside))
+    assert set(beside) == {str(tmp_path / "out")}
+    assert (tmp_path / "out" / FILE_NAME).is_file()
+
+
 def test_the_card_has_no_post_text(tmp_path: Path) -> None:
     prepare_data(section(tmp_path / "out", put(tmp_path / "a.jsonl", posts(60, 2))))
     for name in ("card.json", "card.md"):
