@@ -174,7 +174,7 @@ def _emit(console: Console, found: Iterable[Any], form: Format, recipe: Recipe, 
     from hatex.jsonl import BadLine, bad_line_record
     from hatex.render.explain import render_explanation
     from hatex.render.explain_dsa import build_statement, date_trouble
-    from hatex.render.explain_parts import shown
+    from hatex.render.terminal import shown
 
     failed = undated = 0
     page: list[PostReport] = []

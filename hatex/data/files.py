@@ -186,9 +186,8 @@ def jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Problem]:
             except json.JSONDecodeError as error:
                 yield Problem(str(path), number, "json", f"not JSON: {error.msg} at column {error.colno}")
                 continue
-            except (ValueError, RecursionError) as error:  # a number of 4,301 digits, brackets in brackets
-                reason = str(error).partition(";")[0]
-                yield Problem(str(path), number, "json", f"cannot be read: {reason}")
+            except (ValueError, RecursionError) as error:
+                yield Problem(str(path), number, "json", _refusal(error))
                 continue
             if isinstance(value, dict):
                 yield number, value
@@ -200,13 +199,22 @@ def json_file(path: Path) -> Any:
     """The value of a JSON file.
 
     Raises:
-        DataError: not JSON.
+        DataError: not JSON, or more than the parser takes.
     """
     with open_text(path) as stream:
         try:
             return json.load(stream)
         except json.JSONDecodeError as error:
             raise DataError(f"not JSON: {error.msg}", where=f"{path}:{error.lineno}:{error.colno}") from error
+        except UnicodeDecodeError:
+            raise
+        except (ValueError, RecursionError) as error:
+            raise DataError(_refusal(error), where=str(path)) from error
+
+
+def _refusal(error: Exception) -> str:
+    """Why the parser gives up on what may be JSON: a number of 4,301 digits, brackets in brackets in brackets."""
+    return f"cannot be read: {str(error).partition(';')[0]}"
 
 
 def file_sha256(path: Path) -> str:

@@ -32,11 +32,11 @@ from hatex.render.explain_parts import (
     ranked_evidence,
     segments,
     short_verdict,
-    shown,
     signed_points,
     split_line,
     verdict_line,
 )
+from hatex.render.terminal import shown
 from hatex.types import LABELS, Explanation, Label
 
 LABEL_STYLES: Final[dict[Label, str]] = {"neutral": "green", "offensive": "yellow", "hate": "red"}

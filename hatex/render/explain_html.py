@@ -21,11 +21,11 @@ from hatex.render.explain_parts import (
     probability_rows,
     ranked_evidence,
     segments,
-    shown,
     signed_points,
     split_line,
     verdict_line,
 )
+from hatex.render.terminal import shown
 from hatex.types import LABELS, Explanation
 
 CONTENT_NOTE: Final = "Content note: this page quotes posts that may hold hateful or strong language."

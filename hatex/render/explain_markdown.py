@@ -19,11 +19,11 @@ from hatex.render.explain_parts import (
     probability_rows,
     ranked_evidence,
     segments,
-    shown,
     signed_points,
     split_line,
     verdict_line,
 )
+from hatex.render.terminal import shown
 from hatex.types import LABELS, Explanation
 
 _SPECIAL: Final = re.compile(r"([\\`*_\[\]<>|~&$]|(?<=www)\.|:(?=//)|^[#+=-])", re.IGNORECASE)

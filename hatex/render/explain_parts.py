@@ -1,4 +1,4 @@
-"""What all renderings of an explained post share: marked segments, shown characters, ranked evidence."""
+"""What all renderings of an explained post share: marked segments, notes, ranked evidence."""
 
 from __future__ import annotations
 
@@ -16,10 +16,6 @@ LEVEL_MARKS: Final = ("¹", "²", "³")
 LEVEL_NAMES: Final = ("slightly", "clearly", "strongly")
 MAX_FOR: Final = 5
 MAX_AGAINST: Final = 3
-
-_FORMATTERS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Bidirectional embeddings, overrides and isolates: left open, they would turn what stands around the post.
-"""
 
 
 def named_groups(verdict: Verdict, explanation: Explanation) -> list[AffectedGroup]:
@@ -76,26 +72,6 @@ def segments(text: str, words: Sequence[HarmfulWord]) -> list[Segment]:
     return cut
 
 
-def shown(text: str) -> str:
-    """Text that cannot steer a terminal: controls become pictures, bidi controls their names."""
-    return "".join(_shown(char) for char in text)
-
-
-def _shown(char: str) -> str:
-    if char == "\n":
-        return char
-    if char == "\t":
-        return " "
-    if char in _FORMATTERS:
-        return f"⟨{unicodedata.name(char).title()}⟩"
-    code = ord(char)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "␡"
-    return "\ufffd" if 0x80 <= code < 0xA0 or 0xD800 <= code < 0xE000 else char
-
-
 def is_right_to_left(text: str) -> bool:
     """Whether the first letter with a direction is a right-to-left one (Unicode rule P2)."""
     for char in text:
@@ -141,8 +117,8 @@ def change_line(report: PostReport) -> str:
 
 CUT_NOTE: Final = "The post was cut to the context."
 CUT_OFF_NOTE: Final = (
-    "This explanation was cut off at its limit of tokens, so that groups, marked words or sentences may be missing; "
-    "--max-new-tokens raises it."
+    "This explanation is unfinished, so that groups, marked words or sentences may be missing; if it ends at its limit "
+    "of tokens, --max-new-tokens raises that."
 )
 
 

@@ -14,6 +14,7 @@ from rich.tree import Tree
 from hatex.errors import RegistryError
 from hatex.registry.lineage import Node, licences
 from hatex.registry.store import Artefact, Registry
+from hatex.render.terminal import shown
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -33,11 +34,11 @@ def render_list(registry: Registry, found: Sequence[tuple[Path, Artefact | Regis
         own = 0 if row["state"] == "bundled" else row["bytes"]
         total += own
         table.add_row(
-            row["ref"],
+            shown(row["ref"]),
             format_bytes(row["bytes"]),
-            row["licence"] or "unknown",
-            row["created"][:10],
-            Text(row["state"], style="" if row["state"] in ("intact", "bundled") else "bold red"),
+            shown(row["licence"] or "unknown"),
+            shown(row["created"][:10]),
+            Text(shown(row["state"]), style="" if row["state"] in ("intact", "bundled") else "bold red"),
         )
     return Group(table, "", Text(f"{format_bytes(total)} in {registry.root}", style="dim"))
 
@@ -92,10 +93,10 @@ def render_show(
     }
     for heading, value in rows.items():
         if value:
-            facts.add_row(heading, Text(str(value)))
+            facts.add_row(shown(heading), Text(shown(str(value))))
     files = Table("file", "sha256", box=None, pad_edge=False, title="Files", title_justify="left")
     for path, sha256 in manifest.files.items():
-        files.add_row(path, f"{sha256[:16]}…")
+        files.add_row(shown(path), f"{sha256[:16]}…")
     return Group(facts, "", files, "", Text("Rests on", style="italic"), _tree(lineage))
 
 
@@ -119,7 +120,7 @@ def render_licences(nodes: Sequence[Node]) -> RenderableType:
     missing = _missing(nodes)
     for ref, licence in sorted(licences(*nodes).items(), key=lambda item: (item[1] or "~", item[0])):
         note = "  not in the registry yet" if ref in missing else ""
-        table.add_row(licence or "unknown", Text(ref).append(note, style="dim"))
+        table.add_row(shown(licence or "unknown"), Text(shown(ref)).append(note, style="dim"))
     return table
 
 
@@ -135,7 +136,9 @@ def render_verify(results: Mapping[str, Sequence[str]]) -> RenderableType:
     """One line an artefact, one line a problem."""
     table = Table("artefact", "files", box=None, pad_edge=False)
     for ref, problems in results.items():
-        table.add_row(ref, Text("\n".join(problems), style="bold red") if problems else Text("intact"))
+        table.add_row(
+            shown(ref), Text(shown("\n".join(problems)), style="bold red") if problems else Text("intact")
+        )
     return table
 
 
@@ -179,8 +182,8 @@ def _tree(node: Node) -> Tree:
 
 
 def _label(node: Node) -> Text:
-    label = Text(node.ref)
-    label.append(f"  {node.licence or 'licence unknown'}", style="dim")
+    label = Text(shown(node.ref))
+    label.append(f"  {shown(node.licence or 'licence unknown')}", style="dim")
     if node.state != "same":
         label.append(f"  {node.state}", style="bold red")
     return label

@@ -31,8 +31,9 @@ from hatex.render.explain_dsa import (
 )
 from hatex.render.explain_html import render_html
 from hatex.render.explain_markdown import render_markdown
-from hatex.render.explain_parts import segments, shown
+from hatex.render.explain_parts import segments
 from hatex.render.explain_svg import render_svg
+from hatex.render.terminal import shown
 from hatex.types import LABELS, AffectedGroup, Change, Evidence, Explanation, HarmfulWord, Verdict
 
 CLUB = "Honestly, this football club is a circus and its fans are such sad clowns, always were."
@@ -223,7 +224,8 @@ def test_a_post_cut_to_the_context_says_so() -> None:
 
 def test_an_explanation_that_was_cut_off_says_so(club: PostReport) -> None:
     note = (
-        "This explanation was cut off at its limit of tokens, so that groups, marked words or sentences may"
+        "This explanation is unfinished, so that groups, marked words or sentences may be missing; "
+        "if it ends at its limit"
     )
     cut = replace(club.explanation, is_complete=False)
     first = replace(club, verdict=replace(club.verdict, explanation=cut), samples=(club.explanation,))
@@ -233,7 +235,7 @@ def test_an_explanation_that_was_cut_off_says_so(club: PostReport) -> None:
         for page in (terminal(report, 100), render_markdown([report]), render_html([report]), spaced):
             assert page.count(note.split(",")[0]) == times
     for page in (terminal(first, 120), render_markdown([first]), render_html([first])):
-        assert f"{note} be missing; --max-new-tokens raises it." in " ".join(page.replace("│", "").split())
+        assert f"{note} of tokens, --max-new-tokens raises that." in " ".join(page.replace("│", "").split())
 
 
 def test_markdown_explains_the_marks_it_uses(club: PostReport) -> None:

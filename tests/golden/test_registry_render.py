@@ -70,6 +70,26 @@ def test_licences(registry, snapshot):
     assert drawn(render_licences(trace_all(registry, ["router:starter"])), registry) == snapshot
 
 
+def test_what_manifests_of_others_say_cannot_steer_the_terminal(registry):
+    fields = {
+        "licence": "MIT\x1b]0;title\x07",
+        "source": {"hub": "o/\x1b[31mred"},
+        "metrics": {"f\x9b1m": "\x1b[2J"},
+        "a\x1bkey": "\u202eturned",
+    }
+    with registry.publish("base", "loud", base=None, manifest_fields=fields) as folder:
+        (folder / "weights.safetensors").write_bytes(b"loud" * 3000)
+    found = registry.find_ref("base:loud")
+    pages = (
+        render_list(registry, list(registry.scan())),
+        render_show(registry, found, trace(registry, found)),
+        render_licences(trace_all(registry, ["base:loud"])),
+    )
+    for page in (drawn(page, registry) for page in pages):
+        assert "MIT␛]0;title␇" in page
+        assert all(char.isprintable() or char == "\n" for char in page)
+
+
 def test_verify(registry, snapshot):
     results = {"base:tiny": (), "adapter:tiny/wiki": ("a.json: missing", "stray.txt: not in the manifest")}
     assert drawn(render_verify(results), registry) == snapshot

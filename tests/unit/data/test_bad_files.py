@@ -108,6 +108,15 @@ def test_values_that_no_reader_takes_are_bad_rows(tmp_path: Path) -> None:
     assert all("cannot be read" in str(row) for row in rows[1:3])
 
 
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 100_000])
+def test_a_json_file_that_no_reader_takes_is_told(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "large.json"
+    path.write_text(f'{{"n": {value}')
+    with pytest.raises(DataError, match="cannot be read: ") as caught:
+        json_file(path)
+    assert caught.value.where == str(path)
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.csv.gz"])
 def test_utf_16_is_told_by_name(tmp_path: Path, encoding: str, name: str) -> None:
