@@ -44,9 +44,7 @@ def build_mask(words: Iterable[HarmfulWord]) -> Callable[[str], str]:
     cores = {core for core in cores if len(core) > 1 and any(map(str.isalnum, core))}
     if not cores:
         return lambda text: text
-    options = (
-        r"\s+".join(map(re.escape, core.split())) for core in sorted(cores, key=lambda c: (-len(c), c))
-    )
+    options = (option for core in sorted(cores, key=lambda c: (-len(c), c)) for option in _options(core))
     pattern = re.compile(rf"(?<![^\W_])(?:{'|'.join(options)})(?![^\W_])", re.IGNORECASE)
 
     def hide(text: str) -> str:
@@ -58,6 +56,13 @@ def build_mask(words: Iterable[HarmfulWord]) -> Callable[[str], str]:
         return _hide_spans(text, found)
 
     return hide
+
+
+def _options(core: str) -> Iterator[str]:
+    """Patterns of a word: as it is, and (a word of three letters or more) spelt out, `d.o n-k e y`."""
+    yield r"\s+".join(map(re.escape, core.split()))
+    if len(core) > 2 and all(map(_is_text, core)):
+        yield r"[\W_]{1,3}".join(map(re.escape, core))
 
 
 def _forms(words: Sequence[str]) -> Iterator[str]:

@@ -146,6 +146,12 @@ def test_the_longest_word_wins() -> None:
             "d * * * * * *! D  * * * * * *, d******",
         ),
         ("you d - o - n k. e y s", "d - o - n k. e y s", "you d * * * * ** * * *"),
+        (
+            "you donkeys, D.O.N.K.E.Y.S, d - o n_k e y s! d o n k e y 5",
+            "donkeys",
+            "you d******, D************, d * * *** * * *! d o n k e y 5",
+        ),
+        ("an ox is an ox, o x", "ox", "an o* is an o*, o x"),
         ("no club - a fool", "no club - a fool", "n* c*** - a f***"),
         # Names and links are not read, but printed.
         (
