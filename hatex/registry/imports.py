@@ -19,9 +19,12 @@ from hatex.registry.shapes import check_shapes
 from hatex.registry.store import Artefact, Registry
 from hatex.registry.tensors import load_tensors, save_tensors
 
-ENCODER_FILES: Final = (
-    *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
-    *("special_tokens_map.json", "vocab.txt", "README.md"),
+_ENCODER_FILES: Final = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
 )
 _MAX_CARD_BYTES: Final = 1 << 20
 
@@ -114,7 +117,10 @@ def import_encoder(
     licence: str | None = None,
     replace: bool = False,
 ) -> Artefact:
-    """Take in a sentence-transformers folder: a transformer with mean pooling, weights in safetensors."""
+    """Take in a sentence-transformers folder: a transformer with mean pooling, weights in safetensors.
+
+    Raises ModelError for any other, and for weights that no encoder has.
+    """
     config = _read_json(folder / "config.json")
     if "auto_map" in config:
         raise ModelError("it needs remote code, which is never run", where=str(folder))
@@ -126,7 +132,7 @@ def import_encoder(
     load_tensors(folder / "model.safetensors", buffers=True)
     fields = {"source": dict(source), "licence": licence or card_licence(folder)}
     with registry.publish("encoder", name, manifest_fields=fields, replace=replace) as target:
-        for file in ENCODER_FILES:
+        for file in _ENCODER_FILES:
             if (folder / file).is_file():
                 shutil.copyfile(folder / file, target / file)
     return registry.find("encoder", name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,11 +12,11 @@ import torch
 from bitsandbytes import functional as bnb
 from safetensors.torch import load_file
 from tiny_bases import MIXED, SIZES, random_adapters, random_batch, write_base
-from transformers import AutoModelForCausalLM, PhiConfig
+from transformers import AutoModelForCausalLM, BertConfig, BertModel, PhiConfig
 
 from hatex.errors import FetchError, ModelError, RegistryError, UsageError
 from hatex.model import gatedlm, policy, quantizing, weights
-from hatex.model.base import ensure_base
+from hatex.model.base import ensure_base, ensure_encoder
 from hatex.model.gatedlm import GatedLM
 from hatex.model.loading import iter_tensors
 from hatex.model.policy import choose_compute, describe_compute, measured_packed_rows, resident_bytes
@@ -28,7 +29,7 @@ from hatex.model.weights import (
     quant_state,
     quantize,
 )
-from hatex.recipe.models import BaseSection
+from hatex.recipe.models import BaseSection, EncoderSection
 from hatex.registry import Artefact, Registry
 from hatex.types import NO_PROGRESS
 
@@ -157,8 +158,110 @@ def test_a_base_is_fetched_once_and_another_source_of_its_name_is_refused(
     base: Artefact, bases: Bases, home: Registry
 ) -> None:
     assert ensure_base(section(bases("llama")), home).manifest.digest == base.manifest.digest
-    with pytest.raises(RegistryError, match="another base under this name"):
-        ensure_base(section(bases("llama"), block_size=128), home)
+    for other in (section(bases("llama"), block_size=128), section(bases("qwen2"))):
+        with pytest.raises(RegistryError, match="another base under this name"):
+            ensure_base(other, home)
+
+
+def test_a_base_is_known_by_its_weights_where_its_folder_has_moved(
+    base: Artefact, bases: Bases, home: Registry, tmp_path: Path
+) -> None:
+    shutil.copytree(bases("llama"), tmp_path / "moved")
+    assert ensure_base(section(tmp_path / "moved"), home).path == base.path
+    assert ensure_base(section(tmp_path / "gone"), home).path == base.path
+
+
+COMMITS = ("1" * 40, "2" * 40)
+
+
+@pytest.fixture
+def hub(bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hub's own cache with one repository, whose branch `main` is at its first commit; no network."""
+    from huggingface_hub import constants
+
+    repository = tmp_path / "cache" / "models--club--tiny"
+    for commit in COMMITS:
+        shutil.copytree(bases("llama"), repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMITS[0])
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub._snapshot_download.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    return repository
+
+
+def hub_section(**source: str) -> BaseSection:
+    return BaseSection.model_validate({"name": "tiny", "source": {"hub": "club/tiny", **source}})
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_base_of_the_hub_is_its_commit_whatever_the_branch_is_called(home: Registry) -> None:
+    base = ensure_base(hub_section(revision="main"), home)
+    assert base.manifest.base_identity == f"hub:club/tiny@{COMMITS[0]}+nf4-double-64"
+    assert base.manifest.source == {"hub": "club/tiny", "revision": COMMITS[0]}
+    for same in (hub_section(revision="main"), hub_section(), hub_section(revision=COMMITS[0])):
+        assert ensure_base(same, home).path == base.path
+    others = (hub_section(revision=COMMITS[1]), hub_section(hub="rivals/tiny"))
+    for other in others:
+        with pytest.raises(RegistryError, match="another base under this name"):
+            ensure_base(other, home)
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize("wrong", ["club/other", "no such id"])
+def test_a_repository_that_cannot_be_had_is_a_fetch_error(home: Registry, wrong: str) -> None:
+    with pytest.raises(FetchError, match=f"could not fetch {wrong}") as caught:
+        ensure_base(hub_section(hub=wrong), home)
+    assert caught.value.hint is not None
+
+
+def test_a_folder_in_place_of_the_hub_is_known_by_its_weights(bases: Bases, home: Registry) -> None:
+    base = ensure_base(hub_section(), home, given=bases("llama"))
+    assert str(base.manifest.base_identity).startswith("sha256:")
+    assert ensure_base(hub_section(), home).path == base.path
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> Path:
+    return write_encoder(tmp_path / "encoder", 0)
+
+
+def encoder_section(folder: Path) -> EncoderSection:
+    return EncoderSection.model_validate({"name": "mini", "source": {"folder": str(folder)}})
+
+
+def write_encoder(folder: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=9,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        max_position_embeddings=16,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def test_an_encoder_is_known_by_its_weights(encoder: Path, home: Registry, tmp_path: Path) -> None:
+    found = ensure_encoder(encoder_section(encoder), home)
+    shutil.copytree(encoder, tmp_path / "moved")
+    assert ensure_encoder(encoder_section(tmp_path / "moved"), home).path == found.path
+    with pytest.raises(RegistryError, match="another encoder under this name") as caught:
+        ensure_encoder(encoder_section(write_encoder(tmp_path / "other", 1)), home)
+    assert caught.value.hint == "give the encoder of your recipe another name, or remove the old one"
+
+
+def test_an_encoder_that_cannot_be_used_is_refused(encoder: Path, home: Registry) -> None:
+    (encoder / "1_Pooling").mkdir()
+    (encoder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    with pytest.raises(ModelError, match="this encoder pools otherwise"):
+        ensure_encoder(encoder_section(encoder), home)
+    shutil.rmtree(encoder / "1_Pooling")
+    (encoder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="no such file"):
+        ensure_encoder(encoder_section(encoder), home)
+    assert not home.list("encoder")
 
 
 def test_unfit_sources_are_refused(base: Artefact, tmp_path: Path, home: Registry) -> None:

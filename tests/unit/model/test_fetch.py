@@ -124,6 +124,29 @@ def test_a_bare_member_is_taken_if_it_is_the_pinned_one(wheel: Path, scratch: Pa
         obtain(pinned, bare, scratch, NO_PROGRESS)
 
 
+def test_a_folder_in_place_of_a_pinned_file_is_refused(wheel: Path, scratch: Path) -> None:
+    with pytest.raises(UsageError, match="is a folder, where the recipe pins the hash of a file") as caught:
+        obtain(source(wheel, member_sha256=sha256(CONTENT)), scratch, scratch, NO_PROGRESS)
+    assert caught.value.hint == "name the wheel, or its file tinymodel/model.gguf"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "name exactly one of wheel, folder and hub"),
+        ({"folder": "a", "hub": "club/tiny"}, "name exactly one of wheel, folder and hub"),
+        ({"wheel": "tinymodel", "sha256": "0" * 64, "member": "m"}, "a wheel needs an exact version"),
+        ({"wheel": "tinymodel==1.0", "sha256": "0" * 64}, "a sha256 and a member"),
+        ({"folder": "a", "sha256": "0" * 64}, "sha256: only for a wheel"),
+        ({"hub": "club/tiny", "member": "m", "member_sha256": "0" * 64}, "member, member_sha256: only for a"),
+        ({"folder": "a", "revision": "main"}, "revision: only for a hub id"),
+    ],
+)
+def test_a_source_that_could_not_be_checked_is_refused(fields: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ModelSource.model_validate(fields)
+
+
 def test_a_wheel_without_the_member_and_a_missing_file_are_named(wheel: Path, scratch: Path) -> None:
     with pytest.raises(FetchError, match=r"holds no tinymodel/other\.gguf"):
         obtain(source(wheel, member="tinymodel/other.gguf"), wheel, scratch, NO_PROGRESS)
