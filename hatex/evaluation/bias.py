@@ -1,8 +1,8 @@
 """Does the model treat posts that name a group like all others?
 
 Subgroup, BPSN and BNSP AUC and their generalised mean: Borkan et al. 2019, "Nuanced Metrics for Measuring
-Unintended Bias"; applied to target groups as in HateXplain (Mathew et al. 2021). Counterfactual flips: Garg
-et al. 2019.
+Unintended Bias"; applied to target groups, as Mathew et al. 2021 (HateXplain) do, but to every group that anyone
+named. Counterfactual flips: Garg et al. 2019.
 """
 
 from __future__ import annotations
@@ -55,6 +55,11 @@ def _side_posts(gold: Gold, group: str, side: Side) -> Bools:
     return np.asarray(chosen & _has_targets(gold))
 
 
+def _has_both(gold: Gold, group: str, side: Side) -> bool:
+    harmful = gold.is_harmful[_side_posts(gold, group, side)]
+    return bool(harmful.any() and not harmful.all())
+
+
 def bias_auc(scored: Scored, weights: Array, group: str, side: Side) -> Array:
     """AUC inside the group; or background harmful against group harmless (BPSN); or the reverse (BNSP)."""
     keep = _side_posts(scored.gold, group, side)
@@ -87,17 +92,16 @@ def group_biases(scored: Scored, bootstrap: Bootstrap, smallest: int = SMALLEST_
     for group in bias_groups(scored.gold, smallest):
         aucs: dict[Side, Estimate] = {}
         for side in SIDES:
-            keep = _side_posts(scored.gold, group, side)
-            harmful = scored.gold.is_harmful[keep]
-            if not len(harmful) or harmful.all() or not harmful.any():
-                aucs[side] = Estimate.missing("one class only", len(harmful))
+            n = int(_side_posts(scored.gold, group, side).sum())
+            if not _has_both(scored.gold, group, side):
+                aucs[side] = Estimate.missing("one class only", n)
                 continue
 
             def statistic(weights: Array, group: str = group, side: Side = side) -> Array:
                 return bias_auc(scored, weights, group, side)
 
             gold = scored.gold
-            aucs[side] = bootstrap.estimate(statistic, gold.clusters, gold.dataset, len(harmful))
+            aucs[side] = bootstrap.estimate(statistic, gold.clusters, gold.dataset, n)
         out.append(
             GroupBias(group, int((is_about(scored.gold, group) & _has_targets(scored.gold)).sum()), aucs)
         )
@@ -105,11 +109,16 @@ def group_biases(scored: Scored, bootstrap: Bootstrap, smallest: int = SMALLEST_
 
 
 def mean_bias_auc(side: Side) -> Callable[[Scored, Array], Array]:
-    """Generalised mean over groups of one of the AUCs."""
+    """Generalised mean of one of the AUCs over the groups that have both of its classes.
+
+    NaN where a resample lacks one of these, since the mean of the others would be another one.
+    """
 
     def compute(scored: Scored, weights: Array) -> Array:
-        groups = bias_groups(scored.gold)
-        return generalised_mean(np.stack([bias_auc(scored, weights, group, side) for group in groups]))
+        gold = scored.gold
+        groups = [group for group in bias_groups(gold) if _has_both(gold, group, side)]
+        aucs = np.stack([bias_auc(scored, weights, group, side) for group in groups])
+        return np.where(np.isfinite(aucs).all(axis=0), generalised_mean(aucs), np.nan)
 
     return compute
 
@@ -142,11 +151,8 @@ def _why_side_empty(side: Side) -> Callable[[Gold], str | None]:
     def why(gold: Gold) -> str | None:
         if reason := _why_no_groups(gold):
             return reason
-        for group in bias_groups(gold):
-            harmful = gold.is_harmful[_side_posts(gold, group, side)]
-            if harmful.any() and not harmful.all():
-                return None
-        return "no target group has both classes"
+        has_any = any(_has_both(gold, group, side) for group in bias_groups(gold))
+        return None if has_any else "no target group has both classes"
 
     return why
 

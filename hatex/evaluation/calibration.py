@@ -88,6 +88,7 @@ METRICS = (
         calibration_error,
         _why_one_cell,
         all_posts,
+        is_inflated=True,
     ),
     Metric(
         "brier",

@@ -72,10 +72,17 @@ class Sample:
     replicates: Array
     n: int
     clusters: int
+    is_inflated: bool = False
+    """Whether noise alone makes the value larger, and resampling adds the same noise again (`Bootstrap.interval`)."""
 
     def minus(self, other: Sample) -> Sample:
         """The difference on the same resamples (paired bootstrap)."""
-        return replace(self, value=self.value - other.value, replicates=self.replicates - other.replicates)
+        return replace(
+            self,
+            value=self.value - other.value,
+            replicates=self.replicates - other.replicates,
+            is_inflated=False,  # both are, and about alike
+        )
 
     @staticmethod
     def mean(samples: Sequence[Sample]) -> Sample:
@@ -85,6 +92,7 @@ class Sample:
             np.mean([sample.replicates for sample in samples], axis=0),
             sum(sample.n for sample in samples),
             min(sample.clusters for sample in samples),
+            any(sample.is_inflated for sample in samples),
         )
 
 
@@ -92,7 +100,8 @@ class Sample:
 class Bootstrap:
     """Resampling with replacement of clusters of posts (thread, comment), the same ones for every strategy.
 
-    Efron and Tibshirani 1993, ch. 8 (clusters) and 13 (percentile intervals).
+    Efron and Tibshirani 1993, ch. 8 (clusters) and 13 (percentile intervals); Davison and Hinkley 1997, ch. 5 (basic
+    intervals).
     """
 
     seed: int
@@ -127,18 +136,26 @@ class Bootstrap:
         return Sample(value, self.replicates(statistic, clusters, stream), n, count_clusters(clusters))
 
     def estimate(
-        self, statistic: Statistic, clusters: npt.NDArray[np.int64], stream: str, n: int | None = None
+        self,
+        statistic: Statistic,
+        clusters: npt.NDArray[np.int64],
+        stream: str,
+        n: int | None = None,
+        *,
+        is_inflated: bool = False,
     ) -> Estimate:
         """The statistic on all posts, with its interval; `n/a` where there are none."""
         if n == 0 or len(clusters) == 0:
             return Estimate.missing("no posts")
-        return self.interval(self.sample(statistic, clusters, stream, n))
+        sample = self.sample(statistic, clusters, stream, n)
+        return self.interval(replace(sample, is_inflated=is_inflated))
 
     def interval(self, sample: Sample) -> Estimate:
-        """A sample's value with the percentile interval of its replicates.
+        """A sample's value with the percentile interval of its replicates; of an inflated one the basic interval.
 
-        The interval is widened to hold the value itself: some statistics (the calibration error) are larger
-        on every resample than on the posts. NaN replicates (a class that was not drawn) are left out.
+        A calibration error grows with noise (Kumar, Liang and Ma 2019), and is larger on nearly every resample than on
+        the posts: percentiles would lie above the truth. The basic interval takes off what resampling added, and ends
+        at 0. Both are widened to hold the value itself. NaN replicates (a class that was not drawn) are left out.
         """
         value, n = sample.value, sample.n
         if not np.isfinite(value):
@@ -150,18 +167,27 @@ class Bootstrap:
             return Estimate(value, None, None, n, "too few groups of posts to resample")
         tail = (1 - self.confidence) / 2
         low, high = np.quantile(defined, [tail, 1 - tail])
+        if sample.is_inflated:
+            low, high = max(0.0, 2 * value - high), 2 * value - low
         return Estimate(value, min(float(low), value), max(float(high), value), n)
 
 
-def proportion(correct: npt.NDArray[np.bool_], confidence: float, what: str = "cases") -> Estimate:
-    """A share with Wilson's interval, which stays honest for a handful of cases that all come out alike."""
-    from scipy.stats import binomtest
+def proportion(
+    correct: npt.NDArray[np.bool_], confidence: float, what: str = "cases", independent: int | None = None
+) -> Estimate:
+    """A share with Wilson's interval, which stays honest for a handful of cases that all come out alike.
 
-    n = len(correct)
+    `independent` is how many of the cases count, where others are variants of them (by default all do). Wilson 1927.
+    """
+    from scipy.stats import norm
+
+    n, share = len(correct), float(correct.mean()) if len(correct) else 0.0
     if n == 0:
         return Estimate.missing(f"no {what}")
-    interval = binomtest(int(correct.sum()), n).proportion_ci(confidence, method="wilson")
-    return Estimate(float(correct.mean()), float(interval.low), float(interval.high), n)
+    size, z = n if independent is None else independent, float(norm.ppf((1 + confidence) / 2))
+    middle = (share + z**2 / (2 * size)) / (1 + z**2 / size)
+    half = z / (1 + z**2 / size) * (share * (1 - share) / size + z**2 / (4 * size**2)) ** 0.5
+    return Estimate(share, max(0.0, middle - half), min(1.0, middle + half), n)
 
 
 def count_clusters(clusters: npt.NDArray[np.int64]) -> int:

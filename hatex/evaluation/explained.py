@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
 import numpy as np
 
@@ -22,11 +24,13 @@ from hatex.evaluation.rationales import (
     majority_mask,
     mark_words,
     rationale_auprc,
+    span_matches,
     token_f1,
     word_weights,
 )
 from hatex.types import LABELS, Example, Explanation, Verdict
 
+_STREAM: Final = "rationales"
 Score = Callable[[Sequence[str], Gates], Array]
 """Texts and gate weights to P(label), shapes (n,), (n, adapters), (n, labels)."""
 
@@ -61,11 +65,12 @@ def _agreement(posts: ExplainedPosts, bootstrap: Bootstrap) -> dict[str, Estimat
         return dict.fromkeys(("token_f1", "iou_f1", "rationale_auprc"), why)
     marked = [_mark(posts.examples[i], posts.verdicts[i]) for i in chosen]
     clusters = cluster_numbers([posts.examples[i].group for i in chosen])
+    matches = np.array([span_matches(post) for post in marked])
     areas = [rationale_auprc(post) for post in marked]
     ranked = [i for i, area in enumerate(areas) if area is not None]
     return {
         "token_f1": _mean([token_f1(post) for post in marked], clusters, bootstrap),
-        "iou_f1": _mean([iou_f1(post) for post in marked], clusters, bootstrap),
+        "iou_f1": bootstrap.estimate(partial(iou_f1, matches), clusters, _STREAM),
         "rationale_auprc": _mean([areas[i] or 0.0 for i in ranked], clusters[ranked], bootstrap)
         if ranked
         else Estimate.missing("no explanation weighs words"),
@@ -75,7 +80,7 @@ def _agreement(posts: ExplainedPosts, bootstrap: Bootstrap) -> dict[str, Estimat
 def _mean(values: Sequence[float], clusters: Ints, bootstrap: Bootstrap) -> Estimate:
     array = np.array(values)
     compact = cluster_numbers([str(cluster) for cluster in clusters])
-    return bootstrap.estimate(lambda weights: weighted_mean(array, weights), compact, "rationales")
+    return bootstrap.estimate(lambda weights: weighted_mean(array, weights), compact, _STREAM)
 
 
 def _mark(example: Example, verdict: Verdict) -> MarkedPost:

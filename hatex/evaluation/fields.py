@@ -44,8 +44,9 @@ def group_f1(posts: Sequence[NamedGroups], clusters: Ints, bootstrap: Bootstrap)
         return ratio(2 * (weights @ hits.sum(axis=1)), total)
 
     def macro(weights: Array) -> Array:
+        # Undefined where a group was not drawn: the mean of the others would leave out the rare ones, often the worst.
         f1 = np.where(weights @ gold > 0, ratio(2 * (weights @ hits), weights @ sizes), np.nan)
-        return ratio(np.nansum(f1, axis=1), np.isfinite(f1).sum(axis=1).astype(float))
+        return np.asarray(f1.mean(axis=1))
 
     return {
         "target_group_f1": bootstrap.estimate(micro, clusters, _STREAM),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from hatex.data.files import csv_rows
 from hatex.data.raw import Problem
@@ -125,16 +126,22 @@ def judge_suite(suite: Suite, strategy: str, hate: Array, bootstrap: Bootstrap) 
     rows: dict[tuple[str, bool], list[int]] = defaultdict(list)
     for index, case in enumerate(suite.cases):
         rows[case.functionality, case.is_hateful].append(index)
+
+    def share(chosen: npt.NDArray[np.int64]) -> Estimate:
+        # Variants of one template mostly come out alike.
+        templates = {suite.cases[i].template or i for i in chosen.tolist()}
+        return proportion(correct[chosen], bootstrap.confidence, independent=len(templates))
+
     functions = tuple(
-        FunctionResult(name, side, proportion(correct[chosen], bootstrap.confidence))
+        FunctionResult(name, side, share(np.array(chosen)))
         for (name, side), chosen in sorted(rows.items(), key=lambda item: (not item[0][1], item[1][0]))
     )
     return SuiteResult(
         suite.name,
         strategy,
         functions,
-        proportion(correct[is_hateful], bootstrap.confidence),
-        proportion(correct[~is_hateful], bootstrap.confidence),
+        share(np.flatnonzero(is_hateful)),
+        share(np.flatnonzero(~is_hateful)),
         _flips(suite.cases, flagged.tolist(), bootstrap),
     )
 

@@ -32,6 +32,8 @@ class Metric:
     compute: Callable[[Scored, Array], Array]
     why_undefined: Callable[[Gold], str | None]
     posts: Callable[[Gold], int]
+    is_inflated: bool = False
+    """Whether noise alone makes it larger (`Sample.is_inflated`)."""
 
     def gap(self, gold: Gold) -> Estimate | None:
         """A missing estimate that says why the gold cannot carry the metric; None where it can."""
@@ -86,7 +88,8 @@ def sample_metrics(
                 column = next(columns)
                 value = float(values[row, column, 0])
                 clusters = count_clusters(gold.clusters)
-                cells.append(Sample(value, replicates[row, column], metric.posts(gold), clusters))
+                n, drawn = metric.posts(gold), replicates[row, column]
+                cells.append(Sample(value, drawn, n, clusters, metric.is_inflated))
             else:
                 cells.append(gap)
         out.append(cells)

@@ -15,6 +15,7 @@ import numpy as np
 
 from hatex.evaluation.estimate import Array
 from hatex.evaluation.gold import Bools
+from hatex.evaluation.metric import ratio, weighted_mean
 from hatex.types import Rationale
 
 Span = tuple[int, int]
@@ -88,17 +89,29 @@ def token_f1(post: MarkedPost) -> float:
     return 2 * hits / total if total else 1.0
 
 
-def iou_f1(post: MarkedPost) -> float:
-    """F1 of spans: a span is found when its intersection over union with one of the other side reaches .5."""
+def span_matches(post: MarkedPost) -> tuple[float, float]:
+    """Precision and recall of spans, NaN of a side that marked none.
+
+    A span is found when its intersection over union with one of the other side reaches .5.
+    """
     gold, predicted = find_runs(post.gold), find_runs(post.predicted)
-    if not gold and not predicted:
-        return 1.0
-    if not gold or not predicted:
-        return 0.0
     overlaps = np.array([[_intersection_over_union(p, g) for g in gold] for p in predicted])
-    precision = float((overlaps.max(axis=1) >= MATCH).mean())
-    recall = float((overlaps.max(axis=0) >= MATCH).mean())
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    is_found = overlaps.reshape(len(predicted), len(gold)) >= MATCH
+    return (
+        float(is_found.any(axis=1).mean()) if predicted else np.nan,
+        float(is_found.any(axis=0).mean()) if gold else np.nan,
+    )
+
+
+def iou_f1(matches: Array, weights: Array) -> Array:
+    """F1 of the mean precision and the mean recall, each over the posts that have it (ERASER's macro average).
+
+    `matches` are `span_matches` of the posts, shape (posts, 2).
+    """
+    precision, recall = (weighted_mean(np.nan_to_num(side), weights, np.isfinite(side)) for side in matches.T)
+    # Where nothing was predicted, nothing was found.
+    precision = np.nan_to_num(precision)
+    return np.where(np.isnan(recall), np.nan, ratio(2 * precision * recall, precision + recall, 0.0))
 
 
 def rationale_auprc(post: MarkedPost) -> float | None:

@@ -21,7 +21,7 @@ _STREAM = "router"
 
 @dataclass(frozen=True)
 class RouterQuality:
-    """How well `blend` gate weights name the platform of n posts.
+    """How well the router's own weights, before any fallback, name the platform of n posts.
 
     `ood_auroc` is P(largest weight of a post from a known platform > that of one from an unknown platform).
     """
@@ -62,7 +62,7 @@ def router_quality(gates: Gates, home: Ints, clusters: Ints, bootstrap: Bootstra
     outside = len(home) - n
     return RouterQuality(
         bootstrap.estimate(accuracy, clusters, _STREAM, n),
-        bootstrap.estimate(error, clusters, _STREAM, n),
+        bootstrap.estimate(error, clusters, _STREAM, n, is_inflated=True),
         bootstrap.estimate(ood, clusters, _STREAM)
         if outside
         else Estimate.missing("every post comes from a platform with an adapter", n),

@@ -56,16 +56,25 @@ def jensen_shannon(scored: Scored, weights: Array) -> Array:
 
 def entropy_correlation(scored: Scored, weights: Array) -> Array:
     """Pearson correlation over posts between the entropy of the votes and that of the prediction."""
-    votes = vote_entropy(scored.gold)
-    prediction = -xlogy(scored.cells, scored.cells).sum(axis=1)
+    votes = _centred(vote_entropy(scored.gold))
+    prediction = _centred(-xlogy(scored.cells, scored.cells).sum(axis=1))
     total = weights.sum(axis=1)
     mean_votes, mean_prediction = ratio(weights @ votes, total), ratio(weights @ prediction, total)
     covariance = ratio(weights @ (votes * prediction), total) - mean_votes * mean_prediction
-    variances = (ratio(weights @ votes**2, total) - mean_votes**2) * (
-        ratio(weights @ prediction**2, total) - mean_prediction**2
+    square_votes, square_prediction = (
+        ratio(weights @ votes**2, total),
+        ratio(weights @ prediction**2, total),
     )
-    is_defined = variances > 1e-24
-    return np.where(is_defined, covariance / np.sqrt(np.where(is_defined, variances, 1)), np.nan)
+    spread_votes, spread_prediction = square_votes - mean_votes**2, square_prediction - mean_prediction**2
+    # Less is the rounding of a difference of equals.
+    is_defined = (spread_votes > 1e-12 * square_votes) & (spread_prediction > 1e-12 * square_prediction)
+    return ratio(covariance, np.where(is_defined, np.sqrt(np.abs(spread_votes * spread_prediction)), 0.0))
+
+
+def _centred(values: Array) -> Array:
+    """Values less their mean; what differs by rounding alone is all alike."""
+    centred = values - values.mean()
+    return np.where(np.abs(centred) > 1e-9, centred, 0.0)
 
 
 def accuracy_unanimous(scored: Scored, weights: Array) -> Array:

@@ -138,9 +138,12 @@ def _largest(matrix: Tensor, density: float) -> Tensor:
     dropped = matrix.numel() - round(density * matrix.numel())
     if dropped == 0:
         return matrix
-    magnitude = matrix.abs()
-    threshold = magnitude.flatten().kthvalue(dropped).values
-    return matrix.masked_fill_(magnitude <= threshold, 0)
+    magnitude = matrix.abs().flatten()
+    threshold = magnitude.kthvalue(dropped).values
+    # Of equal entries at the threshold as many go as the share asks for, from the start.
+    at = (magnitude == threshold).nonzero().flatten()
+    matrix.view(-1)[at[: dropped - int((magnitude < threshold).sum())]] = 0
+    return matrix.masked_fill_((magnitude < threshold).view_as(matrix), 0)
 
 
 def _drop(part: Part, index: int, settings: Settings, module: str) -> Tensor:

@@ -195,9 +195,8 @@ def _find_regret(sheet: Sheet) -> dict[str, Estimate]:
 
 
 def _negate(cell: Estimate) -> Estimate:
-    if cell.value is None or cell.low is None or cell.high is None:
-        return cell
-    return Estimate(-cell.value, -cell.high, -cell.low, cell.n, cell.why_missing)
+    value, low, high = (None if each is None else -each for each in (cell.value, cell.high, cell.low))
+    return replace(cell, value=value, low=low, high=high)
 
 
 def _bias(scored: Scored, bootstrap: Bootstrap) -> dict[str, dict[str, Estimate]]:

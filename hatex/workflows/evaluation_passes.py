@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -71,10 +71,12 @@ class EvalState:
         return parse_strategy(self.section.reference)
 
     def router_gates(self, data: EvalData) -> Gates:
-        """The router's own weights for a set's posts, shape (posts, adapters); posts are embedded once."""
+        """The router's own weights for a set's posts before any fallback, shape (posts, adapters); posts are embedded
+        once.
+        """
         name = data.gold.dataset
         if name not in self.blends:
-            self.blends[name] = self.engine.gate(data.texts, _ROUTER)
+            self.blends[name] = replace(self.engine, fallback=None).gate(data.texts, _ROUTER)
         return self.blends[name]
 
 
@@ -100,7 +102,7 @@ def gate_sets(state: EvalState) -> None:
 
 def _gate(state: EvalState, data: EvalData, spec: StrategySpec) -> Gates | None:
     adapters = state.engine.adapters
-    if spec.strategy == _ROUTER:
+    if spec.strategy == _ROUTER and state.engine.fallback is None:
         return state.router_gates(data)
     if spec.strategy == ORACLE:
         homeless = (find_homes(data.platforms, adapters) < 0).any()

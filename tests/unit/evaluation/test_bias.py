@@ -81,6 +81,21 @@ def test_group_with_one_class_is_missing(gold_of):
     assert group.aucs["bnsp"].value == 0.5
 
 
+def test_a_mean_over_groups_is_always_over_the_same_groups(gold_of):
+    """Group B has one harmless post; resamples without it would leave out the worst group."""
+    letters = "hn" * 20 + "h" * 10 + "n"
+    targets = [("A",)] * 40 + [("B",)] * 11
+    gold = gold_of(*letters, targets=targets, has_targets=[True] * 51)
+    hate = np.array([0.9, 0.1] * 20 + [0.3] * 10 + [0.5])
+    scored = Scored(gold, np.stack([1 - hate, np.zeros(51), hate], axis=1))
+    weights = np.ones((2, 51))
+    weights[1, 50] = 0
+    assert bias.mean_bias_auc("subgroup")(scored, weights).tolist() == [
+        0.0,
+        pytest.approx(np.nan, nan_ok=True),
+    ]
+
+
 def test_flip_rate_by_hand():
     # Three variants, one flagged: 2 of 3 pairs differ. Two alike: none. One variant: says nothing.
     assert bias.flip_rate([[True, False, False], [False, False], [True]]) == pytest.approx([2 / 3, 0.0])

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
+from hatex.evaluation.calibration import binned_gaps
 from hatex.evaluation.estimate import Bootstrap, Estimate, Sample, cluster_numbers
 from hatex.evaluation.metric import weighted_mean
 
@@ -77,9 +80,33 @@ def test_interval_holds_the_value_even_where_resampling_is_biased():
     assert got.low == 0.1
 
 
+def test_what_noise_inflates_has_an_interval_below_its_resamples():
+    replicates = np.linspace(0.2, 0.4, 1001)
+    got = Bootstrap(1).interval(Sample(0.15, replicates, 10, 10, is_inflated=True))
+    # Basic interval: twice the value less the quantiles, from 0 up; it ends at the value itself.
+    assert (got.low, got.high) == (0.0, 0.15)
+    usual = Bootstrap(1).interval(Sample(0.28, replicates, 10, 10, is_inflated=True))
+    assert (usual.low, usual.high) == (pytest.approx(0.56 - 0.395), pytest.approx(0.56 - 0.205))
+
+
+def test_the_interval_of_a_calibration_error_mostly_holds_the_true_one():
+    """Posts whose vote says 1 with probability .1 more than predicted; the error that resampling finds is larger."""
+    rng, held = np.random.default_rng(3), 0
+    for _ in range(60):
+        prediction = rng.uniform(0.1, 0.8, 300)
+        share = (rng.random(300) < prediction + 0.1).astype(float)
+        got = Bootstrap(1, 100).estimate(
+            partial(binned_gaps, prediction, share), np.arange(300), "x", is_inflated=True
+        )
+        held += got.low <= 0.1 <= got.high
+    assert held >= 45
+
+
 def test_samples_subtract_and_average_row_by_row():
     first, second = Sample(0.5, np.array([0.4, 0.6]), 10, 6), Sample(0.3, np.array([0.1, 0.5]), 20, 9)
     difference, mean = first.minus(second), Sample.mean([first, second])
+    inflated = replace(first, is_inflated=True)
+    assert (inflated.minus(second).is_inflated, Sample.mean([second, inflated]).is_inflated) == (False, True)
     assert difference.value == pytest.approx(0.2)
     np.testing.assert_allclose(difference.replicates, [0.3, 0.1])
     assert mean.value == pytest.approx(0.4)

@@ -26,6 +26,14 @@ def test_group_f1_by_hand():
     assert got["target_group_macro_f1"].value == pytest.approx(2 / 3, abs=1e-9)
 
 
+def test_a_resample_without_a_group_has_no_mean_over_groups():
+    """Of five groups, one is named in a single post, and never found."""
+    posts = [named(name, name) for name in "ABCD"] * 6 + [named("E", "A")]
+    got = group_f1(posts, np.arange(25), Bootstrap(1, 200))["target_group_macro_f1"]
+    assert got.value == pytest.approx((3 + 12 / 13) / 5)
+    assert got.high < 0.9
+
+
 @pytest.mark.parametrize(
     ("prose", "text", "stands"),
     [

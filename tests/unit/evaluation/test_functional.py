@@ -78,6 +78,17 @@ def test_wilson_interval_by_hand(tmp_path):
     assert result.flip_rate.why_missing == "no template has two targets"
 
 
+def test_variants_of_a_template_count_once(tmp_path):
+    rows = [
+        ["praise", f"{t}{g}", f"kind {t} {g}", "non-hateful", g, t] for t in ("t1", "t2") for g in "ABCDEFG"
+    ]
+    result = judge_suite(read_suite(write(tmp_path / "s.csv", *rows)), "blend", np.zeros(14), FEW)
+    z = 1.959963984540054
+    for share in (result.non_hateful, result.functions[0].accuracy):
+        assert (share.value, share.n) == (1.0, 14)
+        assert share.low == pytest.approx(2 / (2 + z * z), abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

@@ -45,15 +45,26 @@ def test_majority_of_readers():
         ("111000", "001110", 2 * 1 / 6, 0.0),  # IOU 1/5
         ("110011", "110000", 2 * 2 / 6, 2 / 3),  # precision 1, recall 1/2
         ("100000", "110000", 2 * 1 / 3, 1.0),  # IOU exactly .5
-        ("000000", "000000", 1.0, 1.0),
+        ("000000", "000000", 1.0, np.nan),
         ("110000", "000000", 0.0, 0.0),
-        ("000000", "100000", 0.0, 0.0),
+        ("000000", "100000", 0.0, np.nan),
     ],
 )
 def test_agreement_by_hand(gold, predicted, token, iou):
     post = MarkedPost(mask(gold), mask(predicted))
     assert rationales.token_f1(post) == pytest.approx(token, abs=1e-9)
-    assert rationales.iou_f1(post) == pytest.approx(iou, abs=1e-9)
+    matches = np.array([rationales.span_matches(post)])
+    assert rationales.iou_f1(matches, np.ones((1, 1))) == pytest.approx(iou, abs=1e-9, nan_ok=True)
+
+
+def test_span_f1_over_posts_is_that_of_the_means():
+    posts = [("10100", "10000"), ("10000", "10100"), ("10000", "00000"), ("11000", "00110")]
+    matches = np.array([rationales.span_matches(MarkedPost(mask(a), mask(b))) for a, b in posts])
+    precision, recall = (1 + 0.5 + 0) / 3, (0.5 + 1 + 0 + 0) / 4
+    f1 = 2 * precision * recall / (precision + recall)
+    # The second resample draws the first post four times.
+    weights = np.array([[1, 1, 1, 1], [4, 0, 0, 0]])
+    assert rationales.iou_f1(matches, weights) == pytest.approx([f1, 2 / 3])
 
 
 def test_auprc_by_hand():

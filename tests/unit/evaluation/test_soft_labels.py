@@ -71,6 +71,13 @@ def test_distances_agree_with_scipy(random_scored):
     assert value(soft_labels.entropy_correlation, random_scored) == pytest.approx(correlation, **CLOSE)
 
 
+def test_a_constant_prediction_has_no_correlation(gold_of):
+    gold = gold_of("nnn", "hhh", "nnh", "hhn", "hho", "nnn", "nno")
+    scored = Scored(gold, np.tile([0.1, 0.2, 0.7], (7, 1)))
+    got = METRICS["entropy_correlation"].estimate(scored, Bootstrap(1, 20))
+    assert (got.value, got.why_missing) == (None, "undefined on these posts")
+
+
 def test_unanimous_and_contested_by_hand(gold_of):
     # Decisions: neutral everywhere. Unanimous: nnn right, hhh wrong. Contested: nnh right, hhn wrong, hho
     # wrong.

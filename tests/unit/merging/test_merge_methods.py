@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hatex.errors import UsageError
 from hatex.merging.lowrank import Factors, squared_norm, truncate_dense
 from hatex.merging.merge import MergePlan, merge_adapters
-from hatex.merging.methods import METHODS, Part, Settings, _drop
+from hatex.merging.methods import METHODS, Part, Settings, _drop, _largest
 from hatex.model.gated import GatedLinear, GateState, LoraPart, LoraStack
 from hatex.model.weights import ResidentWeight
 from hatex.registry.adapters import LoraAdapter, LoraUpdate
@@ -149,6 +149,12 @@ def test_magnitude_prune_keeps_the_largest_entries_of_every_update():
     delta = dense(adapters[0], module)
     keep = delta.abs() >= delta.abs().flatten().topk(256).values[-1]
     torch.testing.assert_close(got, torch.where(keep, -delta, 0.0), atol=1e-4, rtol=1e-3)
+
+
+def test_equal_entries_are_kept_as_far_as_the_density_goes():
+    kept = _largest(torch.tensor([[2.0, 1.0, -1.0], [1.0, -1.0, 0.5]]), 0.5)
+    assert kept.tolist() == [[2.0, 0.0, 0.0], [1.0, -1.0, 0.0]]
+    assert int((_largest(torch.ones(4, 4), 0.25) != 0).sum()) == 4
 
 
 @pytest.mark.parametrize("method", ["dare_linear", "dare_ties"])

@@ -55,12 +55,13 @@ class WordEngine:
     fingerprint: str = "words-1"
     groups: tuple[str, ...] = ("Muslims", "Women")
     scored: list[str] = field(default_factory=list)
+    fallback: tuple[str, float] | None = None
 
     def gate(self, texts: Sequence[str], strategy: str = "blend", **_: object) -> np.ndarray:
         wiki = np.array([0.8 if "edit" in text else 0.1 for text in texts])
         blend = np.stack([1 - wiki, wiki, np.zeros(len(texts))], axis=1)
         if strategy == "blend":
-            return blend
+            return blend if self.fallback is None else np.tile(np.eye(3)[2], (len(texts), 1))
         if strategy == "full" or strategy.startswith("single:"):
             name = strategy.removeprefix("single:")
             return np.tile(np.eye(3)[self.adapters.index(name)], (len(texts), 1))
@@ -303,6 +304,24 @@ def test_router_gates_and_regret(run):
     loss = {name: run.results[name]["boards"]["soft_cross_entropy"].value for name in ("blend", "oracle")}
     assert run.regret["boards"].value == pytest.approx(loss["blend"] - loss["oracle"])
     assert "news" in str(run.regret["letters"])
+
+
+def test_the_router_is_judged_before_its_fallback(recipe, registry, run):
+    engine = WordEngine(fallback=("full", 1.0))
+    fallen = evaluate(changed(recipe, suites=()), registry, engine=engine)
+    assert fallen.router == run.router
+    assert fallen.gates["talk"]["blend"] == pytest.approx({"forums": 0, "wiki": 0, "full": 1})
+    assert fallen.gates["talk"]["top-1"] == run.gates["talk"]["top-1"]
+
+
+def test_regret_keeps_its_sign_where_it_has_no_interval(recipe, registry, tmp_path):
+    rows = [example("boards", i, "report", "forums") for i in range(6)]
+    write_examples(tmp_path / "examples.parquet", [replace(row, group="one thread") for row in rows])
+    few = evaluate(changed(recipe, data=str(tmp_path), suites=()), registry, engine=WordEngine())
+    loss = {name: few.results[name]["boards"]["soft_cross_entropy"].value for name in ("blend", "oracle")}
+    assert few.regret["boards"].low is None
+    assert few.regret["boards"].value == pytest.approx(loss["blend"] - loss["oracle"])
+    assert few.regret["boards"].value != 0
 
 
 def test_groups_annotators_suites_and_pictures(run):
