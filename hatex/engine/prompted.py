@@ -170,7 +170,7 @@ class PromptedModel:
     def integrated_gradients(
         self, texts: Sequence[str], gates: NDArray[np.floating[Any]], labels: Sequence[int], *, steps: int
     ) -> list[list[tuple[int, int, float]]]:
-        """Attributions to P(labels[i]), one list a post, each `(start, end, attribution)` of a token.
+        """Attributions to the calibrated P(labels[i]), one list a post, each `(start, end, attribution)` of a token.
 
         Offsets count characters of the post as the prompt shows it. Raises UsageError where the label does not stand
         right behind the post, or one token does not tell it from the others.
@@ -196,6 +196,8 @@ class PromptedModel:
                 [ids[0] for ids in self._label_ids],
                 labels[i],
                 rows[i],
+                scale=float(rows[i].double().numpy() @ self.calibration.scales),
+                bias=torch.from_numpy(rows[i].double().numpy() @ self.calibration.biases),
                 steps=steps,
                 max_tokens=self.batch_tokens,
             )

@@ -19,15 +19,18 @@ def integrated_gradients(
     label: int,
     gates: Tensor,
     *,
+    scale: float,
+    bias: Tensor,
     steps: int,
     max_tokens: int,
 ) -> Tensor:
     """Attribution of each token in `post` to P(label), shape (len(post),), fp32.
 
     The path runs to the post from the token `filler` at each of its places, the template's tokens staying as they
-    are; attributions sum to about the difference that makes. (From zero embeddings, the usual start, RMS norms would
-    take nearly the whole path in its first step.) `labels` are the label tokens, gates (adapters,); the integral is
-    a midpoint sum of `steps` points, computed in batches of at most `max_tokens` tokens.
+    are; attributions sum to about the difference that makes to the calibrated probability. (From zero embeddings, the
+    usual start, RMS norms would take nearly the whole path in its first step.) `labels` are the label tokens, gates
+    (adapters,); `scale` and bias (labels,) calibrate the post's logits; the integral is a midpoint sum of `steps`
+    points, computed in batches of at most `max_tokens` tokens.
     """
     tokens = torch.tensor(ids, device=lm.device)
     embed = lm.model.get_input_embeddings()
@@ -41,17 +44,16 @@ def integrated_gradients(
     for part in torch.split(points, max(1, max_tokens // len(ids))):
         path = (origin + part[:, None, None] * (goal - origin)).to(lm.dtype).requires_grad_()
         with torch.enable_grad(), lm.lock:
-            chosen = label_probabilities(lm, tokens, path, labels, gates)[:, label]
+            logits = label_logits(lm, tokens, path, labels, gates)
+            chosen = torch.softmax(scale * logits + bias.to(logits), -1)[:, label]
             (gradient,) = torch.autograd.grad(chosen.sum(), path)
         total += gradient.float().sum(0)
     attributed: Tensor = (total / steps * (goal - origin)).sum(-1)
     return attributed[post.start : post.stop].cpu()
 
 
-def label_probabilities(
-    lm: GatedLM, ids: Tensor, embedded: Tensor, labels: Sequence[int], gates: Tensor
-) -> Tensor:
-    """P(label) behind each row of input embeddings (rows, tokens, width) of the prompt `ids`, shape (rows, labels)."""
+def label_logits(lm: GatedLM, ids: Tensor, embedded: Tensor, labels: Sequence[int], gates: Tensor) -> Tensor:
+    """Label logits behind rows of input embeddings (rows, tokens, width) of one prompt, shape (rows, labels), fp32."""
     rows = len(embedded)
     lm.set_gates(gates.expand(rows, -1))
     # The embedding layer's output is replaced, so that the same forward serves every architecture.
@@ -60,4 +62,4 @@ def label_probabilities(
         hidden = lm.hidden(ids.expand(rows, -1))[:, -1]
     finally:
         handle.remove()
-    return torch.softmax(hidden.float() @ lm.vocabulary[list(labels)].float().t(), -1)
+    return hidden.float() @ lm.vocabulary[list(labels)].float().t()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ from hatex.workflows.train_plan import Plan, report_rows
 from hatex.workflows.train_report import report_of
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
     from hatex.model.gatedlm import GatedLM
@@ -116,7 +119,7 @@ def _hardware(device: torch.device, processes: int) -> str:
 def measure_adapter(
     plan: Plan, job: Job, adapter: LoraAdapter, lm: GatedLM, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, float]:
-    """Vote loss and accuracy (the likeliest label is in a likeliest set of the votes) on seeded report posts.
+    """Vote loss and accuracy (as `hatex eval` decides, on posts that most votes agree on) on seeded report posts.
 
     Nothing where the recipe asks for none (`train.report_posts`), or there are none, or the template explains first:
     the adapter's own explanation would have to stand before the label, as `hatex eval` has it.
@@ -132,5 +135,29 @@ def measure_adapter(
     lm.attach([adapter])
     head = lm.vocabulary[label_tokens(plan.prompt, tokenizer)]
     with plan.progress.task(f"Measuring {job.name}", len(rows), "posts") as advance:
-        measured = measure_rows(lm, rows, job, head, advance)
-    return {f"report_{name}": value for name, value in measured.items()}
+        loss, probabilities = measure_rows(lm, rows, job, head, advance)
+    measured: dict[str, float] = {"report_posts": len(rows), "report_vote_loss": round(loss, 4)}
+    accuracy = card_accuracy(plan, [row.example_id for row in rows], probabilities)
+    return measured if accuracy is None else measured | {"report_accuracy": round(accuracy, 4)}
+
+
+def card_accuracy(plan: Plan, ids: Sequence[str], probabilities: NDArray[np.float64]) -> float | None:
+    """Share of right decisions on report posts, P(label) in the order of their ids; None where no votes decide."""
+    from hatex.evaluation.gold import Scored, build_gold, find_question
+
+    place = {id_: i for i, id_ in enumerate(ids)}
+    by_set: dict[str, list[Example]] = defaultdict(list)
+    for example in plan.examples:
+        if example.split == "report":
+            by_set[example.dataset].append(example)
+    right: list[bool] = []
+    for dataset, examples in by_set.items():
+        question = find_question([example.votes for example in examples])
+        posts = [example for example in examples if example.id in place]
+        if len(question.cells) > 1 and any(
+            question.cell_of(v.labels) is not None for e in posts for v in e.votes
+        ):
+            gold = build_gold(dataset, posts, question)
+            scored = Scored(gold, probabilities[[place[id_] for id_ in gold.ids]])
+            right += scored.is_correct[gold.is_decided].tolist()
+    return sum(right) / len(right) if right else None

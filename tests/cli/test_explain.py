@@ -17,6 +17,7 @@ import yaml  # type: ignore[import-untyped]
 
 from hatex.cli import main
 from hatex.registry import Registry
+from hatex.routing.calibration import Calibration
 
 POST = "Honestly, your football club is a circus and all of you are clowns"
 MARKED = "football is your circus, honestly"
@@ -591,10 +592,13 @@ def test_gradients_add_up_to_what_the_post_changes(home: Path, run: Any) -> None
     import torch
 
     from hatex.engine import load_engine
-    from hatex.model.attribution import label_probabilities
+    from hatex.model.attribution import label_logits
     from hatex.recipe import load_recipe
 
     engine = load_engine(load_recipe(str(home / "tiny.yaml")), Registry(home / "registry", None))
+    n = len(engine.adapters)
+    calibration = Calibration(np.full(n, 0.5), np.tile([0.3, -0.2, 0.4], (n, 1)))
+    engine = replace(engine, model=replace(engine.model, calibration=calibration))
     gates = engine.gate([POST])
     ((*attributions,),) = engine.model.integrated_gradients([POST], gates, [2], steps=200)
     tokenizer = engine.model.tokenizer
@@ -607,10 +611,10 @@ def test_gradients_add_up_to_what_the_post_changes(home: Path, run: Any) -> None
     embedded = engine.model.lm.model.get_input_embeddings()(torch.stack((filled, ids)))
     labels = [tokenizer(text)["input_ids"][0] for text in engine.model.prompt.label_texts]
     with torch.inference_mode():
-        before, after = label_probabilities(engine.model.lm, ids, embedded, labels, torch.tensor(gates[0]))[
-            :, 2
-        ]
-    assert engine.score([POST], gates, calibrated=False)[0, 2] == pytest.approx(float(after), abs=1e-5)
+        logits = label_logits(engine.model.lm, ids, embedded, labels, torch.tensor(gates[0]))
+    before, after = calibration.apply(logits.double().numpy(), np.repeat(gates, 2, axis=0))[:, 2]
+    assert engine.score([POST], gates)[0, 2] == pytest.approx(after, abs=1e-5)
+    assert abs(engine.score([POST], gates, calibrated=False)[0, 2] - after) > 0.02
     assert sum(weight for *_, weight in attributions) == pytest.approx(float(after - before), abs=0.02)
     code, out, _ = run(POST, "--json", "--evidence", "gradient")
     assert code == 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hatex.data.examples import read_examples, write_examples
@@ -22,8 +23,9 @@ from hatex.registry import Registry
 from hatex.registry.adapters import load_adapter
 from hatex.training.refine import refine_router
 from hatex.training.router import router_key
-from hatex.types import NO_PROGRESS
+from hatex.types import NO_PROGRESS, Example, Vote
 from hatex.workflows.train import train
+from hatex.workflows.train_publish import card_accuracy
 
 FORUMS = {"platforms": ["forums"], "fully_labelled_share": 0}
 WIKI = {"platforms": ["wiki"], "fully_labelled_share": 0, "init": "forums"}
@@ -106,6 +108,7 @@ from contextlib import contextmanager
 from hatex.recipe import load_recipe
 from hatex.registry import Registry
 from hatex.workflows.train import train
+from hatex.workflows.train_publish import card_accuracy
 recipe, home, ground, when = sys.argv[1:]
 
 def die():
@@ -478,3 +481,24 @@ def test_a_refined_router_blends_better_answers(recipe_of, registry) -> None:
     assert abs(plain["mixture_loss_before"] - weighed["mixture_loss_before"]) > 0.01
     gates = engine.gate(["Lovely match number 3, thanks", "You silly clowns lost match 4"])
     assert gates.sum(1) == pytest.approx([1, 1])
+
+
+def test_a_card_decides_as_eval_does() -> None:
+    """Two sides are compared at .5 and ties are left out, however the labels of a side share its mass."""
+
+    def post(number: int, *labels: str) -> Example:
+        votes = tuple(Vote(tuple(label.split("|")), 1) for label in labels)
+        return Example(f"s:{number}", "s", "forums", f"post {number}", votes, "report", f"s:{number}")
+
+    examples = (
+        post(0, "neutral|offensive"),
+        post(1, "hate"),
+        post(2, "hate"),
+        post(3, "hate", "neutral|offensive"),
+    )
+    probabilities = np.array([[0.3, 0.3, 0.4], [0.3, 0.3, 0.4], [0.2, 0.2, 0.6], [0.0, 0.0, 1.0]])
+    plan: Any = SimpleNamespace(examples=examples)
+    assert card_accuracy(plan, [e.id for e in examples], probabilities) == pytest.approx(2 / 3)
+    silent = (post(0, "neutral|offensive|hate"),)
+    plan.examples = silent
+    assert card_accuracy(plan, ["s:0"], probabilities[:1]) is None
