@@ -19,6 +19,8 @@ class Columns:
     text: str
     id: str | None = None
     label: str | None = None
+    annotator: str | None = None
+    annotator_group: str | None = None
     annotators: tuple[str, ...] = ()
     votes: str | None = None
     counts: Mapping[str, str] = field(default_factory=dict)

@@ -19,6 +19,10 @@ class ColumnsSection(Section):
     """A name for the row; the row number if absent."""
     label: str | None = None
     """One label a row, translated by `labels`."""
+    annotator: str | None = None
+    """Who gave the row's `label`, where every row is one person's annotation: rows of one `id` become one post."""
+    annotator_group: str | None = None
+    """The group that the row's annotator belongs to."""
     annotators: tuple[str, ...] = ()
     """Columns that hold one annotator's label each; the column is the annotator's name."""
     votes: str | None = None
@@ -43,6 +47,10 @@ class ColumnsSection(Section):
         given = [self.label is not None, bool(self.annotators), self.votes is not None, bool(self.counts)]
         if sum(given) != 1:
             raise ValueError("name exactly one of label, annotators, votes and counts")
+        if self.annotator is not None and (self.label is None or self.id is None):
+            raise ValueError("annotator needs label and id: rows of one id become one post")
+        if self.annotator_group is not None and self.annotator is None:
+            raise ValueError("annotator_group needs annotator")
         return self
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hatex.data.raw import Problem, SourceSpec
+from hatex.data.raw import Problem, RawPost, SourceSpec
 from hatex.errors import RecipeError
 from hatex.types import Rationale
 
@@ -73,6 +73,39 @@ def token_spans(
         was_marked = bool(marked)
         position = end + 1
     return tuple(spans)
+
+
+class AnnotatedPosts:
+    """Posts of a table with one row a person and post, in the order of their first rows."""
+
+    def __init__(self) -> None:
+        self._posts: dict[str, RawPost] = {}
+
+    def __iter__(self) -> Iterator[RawPost]:
+        return iter(self._posts.values())
+
+    def add(self, row: RawPost) -> Problem | None:
+        """Take in what one row says of its post; or say why it cannot be."""
+        first = self._posts.setdefault(row.id, row)
+        if first is row:
+            return None
+        if first.text != row.text:
+            return Problem(
+                row.file,
+                row.row,
+                "text",
+                f"the text differs from that of row {first.row}, of the same id",
+                False,
+            )
+        self._posts[row.id] = replace(
+            first,
+            votes=(*first.votes, *row.votes),
+            targets=tuple(dict.fromkeys((*first.targets, *row.targets))),
+            has_targets=first.has_targets or row.has_targets,
+            rationales=(*first.rationales, *row.rationales),
+            has_rationales=first.has_rationales or row.has_rationales,
+        )
+        return None
 
 
 def beside(problem: Problem) -> Problem:

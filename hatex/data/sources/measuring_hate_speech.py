@@ -7,12 +7,11 @@ Public column layout: `comment_id`, `annotator_id`, `platform`, `text`, `hatespe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from hatex.data.raw import Item, Problem, RawPost, Source, SourceInfo, SourceSpec
-from hatex.data.sources.common import bad_row, beside, folder_of
+from hatex.data.raw import Item, RawPost, Source, SourceInfo, SourceSpec
+from hatex.data.sources.common import AnnotatedPosts, bad_row, beside, folder_of
 from hatex.data.tables import open_rows, table_files
 from hatex.data.votes import ANY, HATE, NEUTRAL, OFFENSIVE
 from hatex.types import LabelSet, Vote
@@ -58,26 +57,22 @@ _AGREES: Final = 3
 
 
 def read(spec: SourceSpec) -> Iterator[Item]:
-    posts: dict[str, RawPost] = {}
+    posts = AnnotatedPosts()
     for place, number, _, row in open_rows(spec, ("comment_id", "annotator_id", "text", "hatespeech")):
         try:
             vote = Vote(_labels(row), annotator=str(row["annotator_id"]))
-            key = str(row["comment_id"])
-            targets = [
+            named = (
                 name for column, name in TARGETS.items() if str(row.get(column)) in ("True", "true", "1")
-            ]
-            known = posts.get(key)
-            if known is None:
-                known = RawPost(key, spec.name or INFO.name, row["text"], (), place, number, has_targets=True)
-            elif known.text != row["text"]:
-                message = "the text differs from the first row of this comment"
-                yield Problem(place, number, "text", message, is_row=False)
-                continue
-            named = tuple(dict.fromkeys((*known.targets, *targets)))
-            posts[key] = replace(known, votes=(*known.votes, vote), targets=named)
+            )
+            key, targets = str(row["comment_id"]), tuple(dict.fromkeys(named))
+            name = spec.name or INFO.name
+            post = RawPost(key, name, row["text"], (vote,), place, number, targets=targets, has_targets=True)
+            problem = posts.add(post)
         except (KeyError, ValueError, TypeError) as error:
-            yield beside(bad_row(Path(place), number, error))
-    yield from posts.values()
+            problem = beside(bad_row(Path(place), number, error))
+        if problem is not None:
+            yield problem
+    yield from posts
 
 
 def _labels(row: Mapping[str, Any]) -> LabelSet:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hatex.data.raw import Columns, Item, Part, RawPost, Source, SourceInfo, SourceSpec
-from hatex.data.sources.common import bad_row, folder_of
+from hatex.data.sources.common import AnnotatedPosts, bad_row, beside, folder_of
 from hatex.data.tables import PART_NAMES, open_rows, table_files
 from hatex.data.votes import parse_label_set
 from hatex.errors import RecipeError
@@ -31,11 +31,22 @@ def read(spec: SourceSpec) -> Iterator[Item]:
     if spec.columns is None:
         raise RecipeError([f"source {spec.name or spec.source!r}: a table needs `columns`"])
     reader = _TableReader(spec, spec.columns)
+    if spec.columns.annotator is None:
+        for place, number, part, row in open_rows(spec, reader.needed()):
+            try:
+                yield reader.post(place, number, part, row)
+            except (KeyError, ValueError, TypeError, OverflowError) as error:
+                yield bad_row(Path(place), number, error)
+        return
+    posts = AnnotatedPosts()
     for place, number, part, row in open_rows(spec, reader.needed()):
         try:
-            yield reader.post(place, number, part, row)
+            problem = posts.add(reader.post(place, number, part, row))
         except (KeyError, ValueError, TypeError, OverflowError) as error:
-            yield bad_row(Path(place), number, error)
+            problem = beside(bad_row(Path(place), number, error))
+        if problem is not None:
+            yield problem
+    yield from posts
 
 
 class _TableReader:
@@ -48,14 +59,12 @@ class _TableReader:
 
     def needed(self) -> tuple[str, ...]:
         """Columns that every row must have."""
-        single = (
-            getattr(self.columns, name) for name in ("text", "id", "label", "votes", "targets", "spans")
-        )
-        more = (getattr(self.columns, name) for name in ("context", "split", "group"))
-        return tuple(filter(None, (*single, *more, *self.columns.annotators, *self.counts)))
+        names = ("text", "id", "label", "annotator", "annotator_group", "votes", "targets", "spans")
+        single = (getattr(self.columns, name) for name in (*names, "context", "split", "group"))
+        return tuple(filter(None, (*single, *self.columns.annotators, *self.counts)))
 
     def post(self, place: str, number: int, part: Part | None, row: Mapping[str, Any]) -> RawPost:
-        columns = self.columns
+        columns, votes = self.columns, self._votes(row)
         text = row[columns.text]
         targets = _listed(row[columns.targets]) if columns.targets else []
         spans = _listed(row[columns.spans]) if columns.spans else []
@@ -63,7 +72,7 @@ class _TableReader:
             id=str(row[columns.id]) if columns.id else f"{Path(place).stem}-{number}",
             dataset=self.spec.name or INFO.name,
             text=text,
-            votes=self._votes(row),
+            votes=votes,
             file=place,
             row=number,
             part=self._part(row) if columns.split else part,
@@ -72,7 +81,9 @@ class _TableReader:
             else (),
             targets=self._targets(targets),
             has_targets=columns.targets is not None and row[columns.targets] is not None,
-            rationales=tuple(_span(value) for value in spans),
+            rationales=tuple(
+                _span(value, votes[0].annotator if columns.annotator else None) for value in spans
+            ),
             has_rationales=columns.spans is not None and row[columns.spans] is not None,
             context=(row[columns.context] or None) if columns.context else None,
         )
@@ -80,7 +91,11 @@ class _TableReader:
     def _votes(self, row: Mapping[str, Any]) -> tuple[Vote, ...]:
         columns = self.columns
         if columns.label is not None:
-            return (Vote(self._labels(row[columns.label])),)
+            who, group = (
+                None if name is None or row[name] in _MISSING else str(row[name])
+                for name in (columns.annotator, columns.annotator_group)
+            )
+            return (Vote(self._labels(row[columns.label]), 1, who, group),)
         if columns.votes is not None:
             return tuple(Vote(self._labels(value)) for value in _listed(row[columns.votes]))
         if columns.annotators:
@@ -129,14 +144,14 @@ def _listed(value: Any) -> list[Any]:
     return list(value)
 
 
-def _span(value: Any) -> Rationale:
+def _span(value: Any, annotator: str | None = None) -> Rationale:
     if isinstance(value, Mapping):
-        annotator, kind = (
+        named, kind = (
             None if value.get(name) is None else str(value[name]) for name in ("annotator", "kind")
         )
-        return Rationale(int(value["start"]), int(value["end"]), annotator, kind)
+        return Rationale(int(value["start"]), int(value["end"]), named or annotator, kind)
     start, end = value
-    return Rationale(int(start), int(end))
+    return Rationale(int(start), int(end), annotator)
 
 
 def find_files(spec: SourceSpec) -> Sequence[Path]:

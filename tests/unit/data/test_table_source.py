@@ -8,7 +8,8 @@ import pytest
 from hatex.data.raw import Columns, RawPost, SourceSpec
 from hatex.data.sources import load_source
 from hatex.errors import DataError, FetchError, RecipeError
-from hatex.types import Rationale
+from hatex.recipe.prepare import ColumnsSection
+from hatex.types import Rationale, Vote
 
 Put = Callable[[str, object], Path]
 Reader = Callable[..., object]
@@ -41,6 +42,52 @@ def test_a_column_an_annotator(put: Put, read: Reader) -> None:
         [("ann", ("hate",))],
         [("ann", ("neutral",)), ("ben", ("offensive",))],
     ]
+
+
+def test_a_row_an_annotation(put: Put, read: Reader) -> None:
+    names = ("post", "text", "label", "who", "team", "spans", "about")
+    rows = (
+        ("p1", "silly clowns", "rude", "ann", "home", [[0, 5]], ["Women"]),
+        ("p2", "nice goal", "fine", "ann", "home", None, None),
+        ("p1", "silly clowns", "hate", "ben", "away", [{"start": 6, "end": 12}], ["Women", "Men"]),
+        ("p1", "silly  clowns", "fine", "cat", "away", [], []),
+        ("p2", "nice goal", "cold", "ben", "away", None, None),
+        ("p2", "nice goal", "fine", "cat", "", None, None),
+    )
+    path = put("t.jsonl", [dict(zip(names, row, strict=True)) for row in rows])
+    columns = Columns(
+        text="text",
+        id="post",
+        label="label",
+        annotator="who",
+        annotator_group="team",
+        spans="spans",
+        targets="about",
+    )
+    labels = {"rude": "offensive", "fine": "neutral"}
+    found = read("table", path, columns=columns, labels=labels)
+    (first, second), (clowns, goal) = found.problems, found.posts
+    assert (first.row, first.is_row) == (4, False)
+    assert first.message == "the text differs from that of row 1, of the same id"
+    assert (second.row, second.is_row) == (5, False)
+    assert "unknown label 'cold'" in second.message
+    assert clowns.votes == (Vote(("offensive",), 1, "ann", "home"), Vote(("hate",), 1, "ben", "away"))
+    assert clowns.rationales == (Rationale(0, 5, "ann"), Rationale(6, 12, "ben"))
+    assert clowns.targets == ("Women", "Men")
+    assert goal.votes == (Vote(("neutral",), 1, "ann", "home"), Vote(("neutral",), 1, "cat", None))
+    assert (goal.has_targets, goal.has_rationales) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"annotator": "who"}, "annotator needs label and id"),
+        ({"id": "post", "annotator_group": "team"}, "annotator_group needs annotator"),
+    ],
+)
+def test_annotators_need_posts_to_belong_to(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ColumnsSection.model_validate({"text": "text", "label": "label", **changes})
 
 
 def test_lists_of_votes_spans_and_splits(put: Put, read: Reader) -> None:
