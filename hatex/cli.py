@@ -38,7 +38,7 @@ VERBS: Final = {
         "hatex.commands.eval:command", "Measure strategies on data sets; fail on broken requirements."
     ),
     "registry": Verb("hatex.commands.registry:app", "List, show, verify, import and remove models."),
-    "recipe": Verb("hatex.commands.recipe:app", "Check and show recipes; print their JSON Schema."),
+    "recipe": Verb("hatex.commands.recipe:app", "List, check and show recipes; print their JSON Schema."),
 }
 
 ERROR_KINDS: Final = (
@@ -99,7 +99,7 @@ def root(
     """Detect hate speech with a per-post blend of LoRA adapters on one 4-bit base, and explain the answer.
 
     [bold]First steps[/bold]
-      hatex explain "You lot could not win a raffle."
+      hatex explain "Your football club is a bunch of clueless donkeys."
       hatex route posts.jsonl > answers.jsonl
       hatex eval starter
 

@@ -69,6 +69,8 @@ ToleranceOption = Annotated[
 PredictionsOption = Annotated[
     Path | None,
     typer.Option(
-        "--predictions", metavar="FILE", help="Judge answers that hatex route wrote, without the models."
+        "--predictions",
+        metavar="FILE",
+        help="Judge answers that hatex route wrote, without the models; ids as in examples.parquet (DATASET:ID).",
     ),
 ]

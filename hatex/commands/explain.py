@@ -104,16 +104,17 @@ def command(
     """Explain one post: verdict, gates, harmful words, reason.
 
     [bold]Example[/bold]
-      hatex explain "You lot could not win a raffle."
+      hatex explain "Your football club is a bunch of clueless donkeys."
       hatex explain posts.jsonl --format html --mask > page.html
-      echo "You lot could not win a raffle." | hatex explain - --json
+      echo "What a lovely goal!" | hatex explain - --json
 
     Stdin is JSONL if a line of it is a JSON object with a text, else one post.
     The label is scored, never sampled; every quoted word stands in the post.
     Evidence tells how far the label's probability falls without a word.
     Formats: rich (a panel), json (as --json), markdown, html and svg (one page),
     dsa (a statement of reasons for every post that is flagged, or goes to
-    review for its content).
+    review for its content, which it says was demoted unless the recipe's
+    explain.statement says otherwise).
     """
     from hatex.types import Sampling
     from hatex.workflows.explain import ExplainRequest, explain

@@ -19,7 +19,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 @app.callback()
 def group() -> None:
-    """Check and show recipes; print their JSON Schema.
+    """List, check and show recipes; print their JSON Schema.
 
     A recipe is a YAML file that says what a command does. hatex ships some,
     which are found by bare name.
@@ -27,6 +27,26 @@ def group() -> None:
     [bold]Example[/bold]
       hatex recipe show starter
     """
+
+
+@app.command("list")
+def list_recipes(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
+    """The recipes that hatex ships, and what each is for.
+
+    [bold]Example[/bold]
+      hatex recipe list
+    """
+    from hatex.recipe import shipped_summaries
+
+    console = build_console(as_json=as_json, quiet=quiet)
+    summaries = shipped_summaries()
+    if as_json:
+        recipes = [{"name": name, "summary": summary} for name, summary in summaries.items()]
+        console.json({"schema": OUTPUT_SCHEMA, "recipes": recipes})
+    else:
+        from hatex.render.recipe import render_list
+
+        console.table(render_list(summaries))
 
 
 @app.command()
@@ -44,11 +64,13 @@ def check(
     Exit code 2 if there is one. A variable that is not set is a mistake here,
     whichever command needs it.
     """
-    from hatex.workflows.recipe_check import check_recipe
+    from hatex.workflows.recipe_check import check_recipe, remarks
 
     console = build_console(as_json=as_json, quiet=quiet)
     loaded = build_recipe(recipe, overrides)
     sections = check_recipe(loaded)
+    for remark in remarks(loaded):
+        console.note(f"note: {remark}")
     if as_json:
         console.json({"schema": OUTPUT_SCHEMA, "recipe": loaded.name, "sections": sections})
     else:

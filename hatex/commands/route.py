@@ -78,7 +78,7 @@ def command(
     """Answer JSONL posts with labels, gate weights and decisions.
 
     [bold]Example[/bold]
-      echo '{"id": 1, "text": "You lot could not win a raffle."}' | hatex route
+      echo '{"id": 1, "text": "What a lovely goal!"}' | hatex route
       hatex route posts.jsonl --keep user,time --output answers.jsonl --resume
       hatex route posts.jsonl --engine ray --workers 4 > answers.jsonl
 

@@ -93,7 +93,14 @@ def csv_rows(
             raise DataError("the file has no header", where=f"{path}:1")
         if missing := [name for name in columns if name not in header]:
             has = ", ".join(map(repr, header))
-            raise DataError(f"missing column {', '.join(map(repr, missing))} (has {has})", where=f"{path}:1")
+            is_other = len(header) == 1 and delimiter == "," and ";" in header[0]
+            raise DataError(
+                f"missing column {', '.join(map(repr, missing))} (has {has})",
+                where=f"{path}:1",
+                hint="its fields are parted by `;`: save it with commas, or as .tsv with tabs"
+                if is_other
+                else None,
+            )
         for number, row in _numbered(_csv_records(reader, path, len(header)), path):
             if isinstance(row, Problem):
                 yield replace(row, row=number)

@@ -37,11 +37,16 @@ class PostReport:
     line: int | None = None
 
     @property
+    def place(self) -> str | None:
+        """By what a reader finds the post again: its id, else its line of JSONL; None of plain text."""
+        if self.id is not None:
+            return str(self.id)
+        return None if self.line is None else f"line {self.line}"
+
+    @property
     def name(self) -> str:
         """What messages call the post."""
-        if self.id is not None:
-            return f"post {self.id}"
-        return "the post" if self.line is None else f"line {self.line}"
+        return f"post {self.id}" if self.id is not None else self.place or "the post"
 
     @property
     def explanation(self) -> Explanation:

@@ -17,6 +17,14 @@ def shipped_names() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 
 
+def shipped_summaries() -> dict[str, str]:
+    """What each shipped recipe is for, by name: the sentence that its file begins with."""
+    return {
+        name: (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+        for name in shipped_names()
+    }
+
+
 def is_bare_name(name: str) -> bool:
     """Whether `name` names a shipped recipe rather than a file."""
     return "/" not in name and "\\" not in name and not name.endswith(SUFFIXES)

@@ -108,15 +108,15 @@ def _title(report: PostReport, width: int) -> tuple[Text, list[Text]]:
     """Verdict, reasons for review and id on one line, or the verdict and lines for what that would cut off."""
     style = f"bold {LABEL_STYLES[report.verdict.label]}"
     whole = Text(verdict_line(report), style=style)
-    if report.id is not None:
-        whole.append(f" · {shown(str(report.id))}", style="default")
+    if report.place is not None:
+        whole.append(f" · {shown(report.place)}", style="default")
     if whole.cell_len <= width:
         return whole, []
     heads = []
     if report.verdict.reasons:
         heads.append(Text(f"For review: {', '.join(report.verdict.reasons)}", style="bold"))
-    if report.id is not None:
-        heads.append(Text(f"id: {shown(str(report.id))}", overflow="fold"))
+    if report.place is not None:
+        heads.append(Text(f"{'' if report.id is None else 'id: '}{shown(report.place)}", overflow="fold"))
     return Text(short_verdict(report), style=style), heads
 
 

@@ -61,7 +61,7 @@ def escape(text: str) -> str:
 def _article(report: PostReport) -> str:
     verdict = report.verdict
     label, _, rest = verdict_line(report).partition(" ")
-    name = f' <span class="note">{_isolated(str(report.id))}</span>' if report.id is not None else ""
+    name = "" if report.place is None else f' <span class="note">{_isolated(report.place)}</span>'
     parts = [
         f'<article class="{verdict.label}">',
         f"<h1><b>{label}</b> {escape(rest)}{name}</h1>",

@@ -40,7 +40,7 @@ def render_markdown(reports: Sequence[PostReport]) -> str:
 
 def _render(report: PostReport) -> str:
     title = f"## {escape(verdict_line(report))}" + (
-        f" · {escape(str(report.id))}" if report.id is not None else ""
+        "" if report.place is None else f" · {escape(report.place)}"
     )
     blocks = [
         title,

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
+from rich.table import Table
+
 if TYPE_CHECKING:
     from rich.syntax import Syntax
+
+
+def render_list(summaries: Mapping[str, str]) -> Table:
+    """One line a shipped recipe."""
+    table = Table("recipe", "is", box=None, pad_edge=False)
+    for name, summary in summaries.items():
+        table.add_row(name, summary)
+    return table
 
 
 def recipe_yaml(resolved: dict[str, Any]) -> str:

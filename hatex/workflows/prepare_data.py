@@ -141,10 +141,10 @@ def _check_problems(section: PrepareSection, tallies: dict[str, Tally]) -> None:
     if len(listed) > len(shown):
         shown.append(f"... and {len(listed) - len(shown):,} more")
     shares = ", ".join(f"{name} {tally.error_share:.2%}" for name, tally in bad.items())
-    raise DataError(
-        f"too many bad rows ({shares}; allowed {allowed:.2%})\n" + "\n".join(shown),
-        hint="correct the files, or set prepare.on_error and prepare.max_error_share",
-    )
+    hint = "correct the files, or set prepare.on_error and prepare.max_error_share"
+    if any(problem.kind == "id" for tally in bad.values() for problem in tally.problems):
+        hint += "; if every row is one person's annotation, name who gave it in columns.annotator"
+    raise DataError(f"too many bad rows ({shares}; allowed {allowed:.2%})\n" + "\n".join(shown), hint=hint)
 
 
 def _finish(

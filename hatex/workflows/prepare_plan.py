@@ -105,7 +105,11 @@ def _plan_source(section: SourceSection) -> PlannedSource:
                 hint="fetch the file again, or correct the recipe",
             )
     if unknown := sorted(section.sha256.keys() - files.keys()):
-        raise DataError(f"sha256 names {', '.join(unknown)}, which {section.source} does not read")
+        raise DataError(
+            f"sha256 names {', '.join(unknown)}, which {section.source} does not read",
+            where=section.path,
+            hint=f"it reads {', '.join(files)} there; pin those, or take the pins away (sha256: {{}})",
+        )
     return PlannedSource(section, spec, source, files)
 
 

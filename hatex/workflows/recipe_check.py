@@ -48,6 +48,19 @@ def check_recipe(recipe: Recipe) -> list[str]:
     return sections
 
 
+def remarks(recipe: Recipe) -> Iterator[str]:
+    """What may be meant, but mostly is a line of a parent recipe that was forgotten."""
+    if recipe.prepare is not None:
+        output = recipe.prepare.output
+        read = {
+            "train.data": recipe.train and recipe.train.data,
+            "eval.data": recipe.eval and recipe.eval.data,
+        }
+        for name, folder in read.items():
+            if folder is not None and folder != output:
+                yield f"{name} is {folder}, but hatex prepare writes to {output}"
+
+
 def _checks(recipe: Recipe) -> Iterator[Check]:
     train, known = recipe.train, recipe.adapters
     routed = train.router.adapters if train is not None and train.router is not None else known

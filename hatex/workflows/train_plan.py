@@ -67,12 +67,19 @@ class Plan:
 
     def existing(self, kind: Kind, name: str) -> Artefact | None:
         """An artefact of this name in the registry's own folder; the read-only starter set may be covered."""
-        base = self.recipe.base.name if kind == "adapter" else None
+        found = self._find(kind, name)
+        return None if found is None or found.is_bundled else found
+
+    def covers_bundled(self, kind: Kind, name: str) -> bool:
+        """Whether an artefact of this name will stand before one that hatex ships."""
+        found = self._find(kind, name)
+        return found is not None and found.is_bundled
+
+    def _find(self, kind: Kind, name: str) -> Artefact | None:
         try:
-            found = self.registry.find(kind, name, base=base)
+            return self.registry.find(kind, name, base=self.recipe.base.name if kind == "adapter" else None)
         except RegistryError:
             return None
-        return found if found.path.is_relative_to(self.registry.root) else None
 
 
 def make_plan(
@@ -143,12 +150,14 @@ def _names(train: TrainSection, only: Sequence[str]) -> list[str]:
 
 
 def _check_free(plan: Plan) -> None:
-    if plan.replace:
-        return
     wanted: list[tuple[Kind, str]] = [("adapter", name) for name in plan.adapters]
     if plan.trains_router:
         wanted.append(("router", plan.recipe.router))
-    for kind, name in wanted:
+    if covered := [f"{kind} {name}" for kind, name in wanted if plan.covers_bundled(kind, name)]:
+        plan.progress.say(
+            f"{', '.join(covered)}: from then on found in this registry before those of that name that hatex ships"
+        )
+    for kind, name in () if plan.replace else wanted:
         found = plan.existing(kind, name)
         # With --resume, what an earlier run of this recipe finished is skipped once its key is known to fit.
         if found is not None and not (plan.resume and "training_key" in found.manifest.extra):

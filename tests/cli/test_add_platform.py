@@ -1,4 +1,4 @@
-"""`recipes/add-platform.yaml` in small: a CSV becomes an adapter, a router and a comparison, in one command."""
+"""`recipes/add-platform.yaml` and `recipes/own-data.yaml` in small: what becomes of somebody's own CSV."""
 
 from __future__ import annotations
 
@@ -33,6 +33,13 @@ def write_csv(path: Path, manner: str, count: int = 75) -> None:
             writer.writerow([manner.format(text), f"{label};{label};neutral"])
 
 
+def small_models(folder: Path) -> dict[str, object]:
+    """The sections of the small base and encoder, in place of the starter's."""
+    nothing = {"wheel": None, "member": None, "sha256": None, "member_sha256": None, "licence": None}
+    sections = (("base", folder / "base"), ("encoder", folder / "encoder"))
+    return {key: {"name": "tiny", "source": {"folder": str(path), **nothing}} for key, path in sections}
+
+
 @pytest.fixture
 def recipes(tiny, tmp_path: Path, monkeypatch) -> Path:
     """The shipped recipe on the small base, with tables in place of the public sets."""
@@ -41,15 +48,12 @@ def recipes(tiny, tmp_path: Path, monkeypatch) -> Path:
     write_csv(tmp_path / "mine.csv", "{} over and out")
     write_csv(tmp_path / "one.csv", "thread: {}")
     write_csv(tmp_path / "two.csv", "== {} ==")
-    nothing = {"wheel": None, "member": None, "sha256": None, "member_sha256": None, "licence": None}
-    folder = tiny.recipe.parent
     shipped = load_recipe("add-platform").prepare.sources[0].model_dump(mode="json", exclude_defaults=True)
     table = {key: shipped[key] for key in ("source", "columns", "labels")}
     others = [{**table, "name": n, "platform": n, "path": str(tmp_path / f"{n}.csv")} for n in ("one", "two")]
     child = {
         "extends": "add-platform",
-        "base": {"name": "tiny", "source": {"folder": str(folder / "base"), **nothing}},
-        "encoder": {"name": "tiny", "source": {"folder": str(folder / "encoder"), **nothing}},
+        **small_models(tiny.recipe.parent),
         "adapters": ["one", "two", "mine", "full"],
         "prepare": {"output": str(tmp_path / "build"), "sources": [shipped, *others]},
         "train": {
@@ -95,3 +99,32 @@ def test_a_csv_becomes_an_adapter_a_router_and_a_comparison(tiny, recipes, tmp_p
         error = json.loads(capsys.readouterr().out)["error"]
         assert "prepared from other files" in error["message"]
         assert "hatex prepare" in error["hint"]
+
+
+def test_a_csv_alone_becomes_an_adapter_beside_the_starter(tiny, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("POSTS_CSV", str(tmp_path / "mine.csv"))
+    write_csv(tmp_path / "mine.csv", "{} over and out")
+    recipe, home, build = tmp_path / "own.yaml", tmp_path / "home", str(tmp_path / "build")
+    shutil.copytree(tiny.registry, home)
+    child = {
+        "extends": "own-data",
+        **small_models(tiny.recipe.parent),
+        "adapters": ["one", "two", "full", "mine"],
+        "router": "tiny",
+        "prepare": {"output": build},
+        "train": {"data": build, "threads": 1},
+        "eval": {"data": build, "resamples": 100},
+    }
+    recipe.write_text(json.dumps(child))
+    options = [str(recipe), "--registry", str(home), "--json", "--quiet"]
+    assert main(["recipe", "check", str(recipe), "--json"]) == 0
+    assert main(["train", *options]) == 0
+    capsys.readouterr()
+    assert main(["eval", *options]) == 0
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert set(results) >= {"blend", "full", "single:mine"}
+    loss = {name: results[name]["mine"]["soft_cross_entropy"]["value"] for name in ("single:mine", "full")}
+    assert loss["single:mine"] != loss["full"]
+    answer = ["explain", "You silly clowns", "--recipe", *options, "--strategy", "single:mine"]
+    assert main(answer) == 0
+    assert json.loads(capsys.readouterr().out)["gates"]["mine"] == 1

@@ -13,6 +13,7 @@ import pytest
 from hatex import cli, errors
 from hatex.cli import ERROR_KINDS, main, report
 from hatex.errors import HatexError, InputLinesError, ModelError, RequirementError
+from hatex.recipe import shipped_names
 
 
 def hatex_error_classes(base: type[HatexError] = HatexError) -> list[type[HatexError]]:
@@ -171,6 +172,30 @@ def test_recipe_show_prints_a_recipe_that_can_be_used(
     shown.write_text(capfd.readouterr().out)
     assert main(["recipe", "show", str(shown), "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["route"]["strategy"] == "top-2"
+
+
+def test_recipe_list_says_what_each_is_for(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipe", "list", "--json"]) == 0
+    recipes = json.loads(capfd.readouterr().out)["recipes"]
+    assert [each["name"] for each in recipes] == shipped_names()
+    assert all(each["summary"].endswith(".") for each in recipes)
+    assert main(["recipe", "list"]) == 0
+    printed = capfd.readouterr().out
+    assert all(f"{each['name']} " in printed and each["summary"] in printed for each in recipes)
+
+
+def test_a_parent_that_reads_another_folder_is_remarked(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    child = {"extends": "own-data", "prepare": {"output": "elsewhere"}, "train": {"data": "elsewhere"}}
+    (tmp_path / "mine.yaml").write_text(json.dumps(child))
+    assert (
+        main(["recipe", "check", str(tmp_path / "mine.yaml"), "--set", "prepare.sources.0.path=a.csv"]) == 0
+    )
+    err = capfd.readouterr().err
+    assert err == "note: eval.data is build/own-data, but hatex prepare writes to elsewhere\n"
+    assert main(["recipe", "check", "own-data", "--set", "prepare.sources.0.path=a.csv"]) == 0
+    assert capfd.readouterr().err == ""
 
 
 def test_recipe_schema_is_json(capfd: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,9 @@ code = main(sys.argv[1:])
 loaded = [name for name in {HEAVY!r} if name in sys.modules]
 sys.exit(code or (f"imported {{loaded}}" if loaded else 0))
 """
-SUBCOMMANDS = [("recipe", "check"), ("recipe", "show"), ("recipe", "schema"), ("registry", "list")]
+SUBCOMMANDS = [
+    (group, name) for group in ("recipe", "registry") for name in load_command(group, VERBS[group]).commands
+]
 COMMANDS = [(), *((verb,) for verb in VERBS), *SUBCOMMANDS]
 
 

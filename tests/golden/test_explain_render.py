@@ -197,6 +197,15 @@ def test_json_tells_posts_apart_and_says_why_they_go_to_review(club: PostReport)
     assert (list(named)[:2], "line" in named) == (["schema", "id"], False)
 
 
+def test_a_post_without_an_id_is_named_by_its_line(club: PostReport) -> None:
+    for report, name in ((replace(club, line=4), "line 4"), (replace(club, id="a7", line=4), "a7")):
+        spaced = render_svg([report]).replace("&#160;", " ")
+        for page in (terminal(report, 100), terminal(report, 40), render_markdown([report]), spaced):
+            assert name in page.replace("\\", "")
+        assert f"{name}</bdi>" in render_html([report])
+    assert "line" not in terminal(club, 100)
+
+
 def test_markdown(club: PostReport, snapshot: SnapshotAssertion) -> None:
     assert render_markdown([club]) == snapshot
 

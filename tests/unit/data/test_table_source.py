@@ -136,6 +136,16 @@ def test_a_missing_column_names_those_there_are(put: Put, read: Reader) -> None:
     assert str(caught.value.where).endswith("mine.csv:1")
 
 
+def test_a_table_parted_by_semicolons_names_the_remedy(put: Put, read: Reader) -> None:
+    with pytest.raises(DataError, match="missing column 'body', 'verdict'") as caught:
+        read(
+            "table",
+            put("mine.csv", "body;verdict\nown goal;hate\n"),
+            columns=Columns("body", label="verdict"),
+        )
+    assert caught.value.hint == "its fields are parted by `;`: save it with commas, or as .tsv with tabs"
+
+
 def test_a_folder_of_tables_is_read_in_order_with_its_parts(put: Put, read: Reader, tmp_path: Path) -> None:
     for name in ("a_train.csv", "b_test.csv"):
         put(f"set/{name}", "t,l\nnice,neutral\n")

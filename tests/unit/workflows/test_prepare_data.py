@@ -155,6 +155,31 @@ def test_of_two_runs_one_writes_to_a_folder(tmp_path: Path) -> None:
     assert (tmp_path / "out" / FILE_NAME).is_file()
 
 
+def test_rows_of_one_post_and_several_people_name_the_remedy(tmp_path: Path) -> None:
+    rows = [
+        row | {"label": label, "who": who}
+        for row in posts(60, 1)
+        for who, label in zip("ab", LABELS, strict=False)
+    ]
+    file = put(tmp_path / "a.jsonl", rows)
+    with pytest.raises(DataError, match="the id occurs twice") as caught:
+        prepare_data(section(tmp_path / "out", file))
+    assert str(caught.value.hint).endswith("name who gave it in columns.annotator")
+    prepare_data(section(tmp_path / "out", file, columns={"annotator": "who"}))
+    read = read_examples(tmp_path / "out")
+    assert len(read) == 60
+    assert {tuple(vote.annotator for vote in row.votes) for row in read} == {("a", "b")}
+
+
+def test_pins_of_other_files_name_those_that_are_read(tmp_path: Path) -> None:
+    file = put(tmp_path / "a.jsonl", posts(60, 1))
+    changed = section(tmp_path / "out", file).model_dump(mode="json", exclude_unset=True)
+    changed["sources"][0]["sha256"] = {"b.jsonl": "0" * 64}
+    with pytest.raises(DataError, match=r"sha256 names b\.jsonl, which table does not read") as caught:
+        plan_data(PrepareSection.model_validate(changed))
+    assert caught.value.hint == "it reads a.jsonl there; pin those, or take the pins away (sha256: {})"
+
+
 def test_the_card_has_no_post_text(tmp_path: Path) -> None:
     prepare_data(section(tmp_path / "out", put(tmp_path / "a.jsonl", posts(60, 2))))
     for name in ("card.json", "card.md"):

@@ -115,5 +115,5 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", shipped_names())
 def test_shipped_recipes_name_nothing_unknown(name: str) -> None:
-    environ = dict.fromkeys(("HATEX_DATA", "PLATFORM_CSV", "HATEX_REFERENCE_ROUTER"), "x")
+    environ = dict.fromkeys(("HATEX_DATA", "PLATFORM_CSV", "POSTS_CSV", "HATEX_REFERENCE_ROUTER"), "x")
     assert check_recipe(load_recipe(name, environ=environ))
