@@ -50,6 +50,7 @@ starter: dev  ## Train what ships in hatex/starter (about 105 minutes on 2 cores
 	cp -r build/registry/adapters build/registry/routers hatex/starter/
 
 starter-report: install  ## Print the README's tables again; goes on from build/answers.jsonl.
+	@test -f build/starter/examples.parquet || $(BIN)/hatex prepare starter --only data
 	$(BIN)/hatex eval starter -m macro_f1 -m auroc -m soft_cross_entropy --answers build/answers.jsonl \
 	  --markdown build/starter.md --html build/starter.html
 	$(BIN)/hatex eval unseen --metric auroc
