@@ -13,7 +13,8 @@ from hatex.errors import ModelError, RegistryError, UsageError
 from hatex.explanation.protocol import ExplainOptions
 from hatex.memory import release_free_pages
 from hatex.model.base import compute_dtype, ensure_base, ensure_encoder
-from hatex.model.policy import choose_compute, compute_device
+from hatex.model.policy import cache_bytes, choose_compute, compute_device
+from hatex.registry.peft_config import WEIGHTS
 from hatex.routing.calibration import Calibration
 from hatex.routing.identity import digests, fallback_of
 from hatex.routing.policy import check_policy
@@ -99,7 +100,10 @@ def assemble(
     with progress.task("Loading the engine"):
         device = compute_device(recipe.base.device)
         dtype = compute_dtype(recipe.base.dtype, device)
-        compute = choose_compute(recipe.base.compute, base.path, dtype, device)
+        # Factors stand in their own tensors and in the fused layers; caches are copied where rows leave a batch.
+        factors = sum((artefact.path / WEIGHTS).stat().st_size for artefact in adapters)
+        beside = 2 * (factors + cache_bytes(base.path, dtype, recipe.route.batch_tokens))
+        compute = choose_compute(recipe.base.compute, base.path, dtype, device, beside=beside)
         lm = GatedLM.load(base.path, compute, dtype, device=device)
         lm.attach([load_adapter(artefact) for artefact in adapters])
         if recipe.route.compile:

@@ -77,10 +77,13 @@ def plain_probabilities(model: PreTrainedModel, probes: ProbeTokens) -> Tensor:
 
 
 def load_plain(folder: Path) -> PreTrainedModel:
-    """A model folder in plain transformers, float32; NF4 weights are dequantised once."""
+    """A model folder in plain transformers on the processor, float32; NF4 weights are dequantised once."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
+    # Left to itself, transformers puts a quantised model onto a CUDA device, away from the posts.
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, device_map={"": "cpu"}, trust_remote_code=False
+    )
     if getattr(model, "quantization_method", None) is not None:
         model = model.dequantize().float()
     return model.eval()

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from hatex.memory import release_free_pages
+from hatex.memory import release_device_cache, release_free_pages
 from hatex.model import functions
 from hatex.model.compiled import CompiledFunctions
 from hatex.model.fused import FusedLinear
@@ -147,6 +147,7 @@ class LlamaDecoder(nn.Module):
             self.blocks.append(LlamaBlock(layer, heads, kv_heads, config.rms_norm_eps))
             # The layer's own weights leave holes that no fused one fits into.
             release_free_pages()
+        release_device_cache()
 
     def regroup(self) -> None:
         """Take up the adapters that are attached now."""
@@ -155,6 +156,7 @@ class LlamaDecoder(nn.Module):
                 if isinstance(module, FusedLinear):
                     module.regroup()
             release_free_pages()
+        release_device_cache()
 
     def compile(self) -> None:
         """Run `compiled.CompiledFunctions` between the matmuls from now on, where they serve the batch."""

@@ -12,6 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, cast
 
 from hatex.errors import UsageError
+from hatex.memory import release_device_cache
 from hatex.model.weights import NF4_PARTS, QUANT_STATE, Compute
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def available_bytes(device: torch.device | None = None) -> int:
     if device is not None and device.type == "cuda":
         import torch
 
+        release_device_cache()
         return torch.cuda.mem_get_info(device)[0]
     free = int(psutil.virtual_memory().available)
     group = Path("/sys/fs/cgroup")
@@ -111,16 +113,36 @@ def available_bytes(device: torch.device | None = None) -> int:
     return min(free, max(0, limit - used))
 
 
+def packed_shapes(folder: Path) -> list[tuple[int, int]]:
+    """(out, in) of every linear layer that is stored packed."""
+    return [(state["shape"][0], state["shape"][1]) for state in _packed_states(folder).values()]
+
+
+def cache_bytes(folder: Path, dtype: torch.dtype, tokens: int) -> int:
+    """What attention keeps of so many tokens while an answer is written: keys and values of every layer."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    heads = config["num_attention_heads"]
+    width = config.get("head_dim") or config["hidden_size"] // heads
+    kept = 2 * config["num_hidden_layers"] * (config.get("num_key_value_heads") or heads) * width
+    return int(kept * tokens * dtype.itemsize)
+
+
 def choose_compute(
-    requested: str, folder: Path, dtype: torch.dtype, device: torch.device | None = None
+    requested: str,
+    folder: Path,
+    dtype: torch.dtype,
+    device: torch.device | None = None,
+    *,
+    beside: int = 0,
 ) -> Compute:
     """What is requested; for `auto`, `resident` wherever the dequantised weights fit into free memory, else `mixed`.
 
+    `beside` are bytes that the work itself takes: adapters, and what they compute.
     Resident is the fastest at every number of rows that was measured (tests/bench); `mixed` stays as small as
     `packed` and takes the faster of `packed` and `dequantize` for every number of rows.
     """
     if requested == "auto":
-        fits = resident_bytes(folder, dtype) + RESERVE_BYTES < available_bytes(device)
+        fits = resident_bytes(folder, dtype) + beside + RESERVE_BYTES < available_bytes(device)
         return "resident" if fits else "mixed"
     if requested not in ("resident", "dequantize", "packed", "mixed"):
         raise UsageError(

@@ -57,11 +57,11 @@ def load_adapter(source: Artefact | Path) -> LoraAdapter:
     `IntegrityError` for a file that is not what the manifest says.
     """
     folder, name = (source.path, source.name) if isinstance(source, Artefact) else (source, source.name)
-    if not (folder / WEIGHTS).is_file() and any(folder.glob("adapter_model.*")):
+    if not (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file():
         raise ModelError(
-            f"no {WEIGHTS}, only weights in another format",
+            f"no {WEIGHTS}",
             where=str(folder),
-            hint="pickled weights are refused; ask the owner for safetensors or convert them",
+            hint="pickled weights (adapter_model.bin) are refused; ask the owner for safetensors or convert them",
         )
     if isinstance(source, Artefact):
         checked_file(source, CONFIG)

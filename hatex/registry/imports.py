@@ -171,7 +171,7 @@ def import_registry(registry: Registry, root: Path, *, replace: bool = False) ->
 
 def _check_base_name(base: Artefact, named: str | None) -> None:
     hub = base.manifest.source.get("hub")
-    if not isinstance(hub, str) or named is None:
+    if not isinstance(hub, str) or named in (None, base.name):
         return
     if hub.rpartition("/")[2].lower() != named.rstrip("/").rpartition("/")[2].lower():
         raise RegistryError(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +14,7 @@ import torch
 from hatex.model.gated import GatedLinear, GateState
 from hatex.model.gatedlm import GatedLM
 from hatex.model.loading import linear_paths
+from hatex.model.policy import packed_shapes
 from hatex.model.weights import ResidentWeight
 from hatex.training.initial import fresh_adapter
 
@@ -35,20 +38,34 @@ class Estimate:
     activation_bytes: int
     tokens_per_s: float
 
-    @property
-    def total_bytes(self) -> int:
-        return self.base_bytes + self.adapter_bytes + self.activation_bytes
+
+def training_bytes(base: Path, train: TrainSection, dtype: torch.dtype) -> int:
+    """About what training takes beside a base's weights: factors and their moments, and what autograd keeps.
+
+    It keeps what goes into each linear layer and comes out; with checkpointing of one block at a time, and the float32
+    residual of all others.
+    """
+    sides = [sum(shape) for shape in packed_shapes(base)]
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    layers, tokens = config["num_hidden_layers"], max(train.batch_tokens, train.max_tokens)
+    factors = train.lora.r * sum(sides) * FP32_BYTES * ADAPTER_COPIES
+    kept = sum(sides) * dtype.itemsize
+    if train.checkpointing:
+        kept = kept // layers + layers * config["hidden_size"] * FP32_BYTES
+    return int(factors + kept * tokens)
 
 
-def estimate(config: PretrainedConfig, train: TrainSection, dtype: torch.dtype, longest: int) -> Estimate:
-    """Time and memory of training on a base of this shape, with its weights resident in `dtype`.
+def estimate(
+    config: PretrainedConfig, train: TrainSection, dtype: torch.dtype, longest: int, device: torch.device
+) -> Estimate:
+    """Time and memory of training on a base of this shape on `device`, with its weights resident in `dtype`.
 
     One block with random weights is trained for a step of at most 256 tokens in rows of `longest`; its seconds and
     what autograd keeps are multiplied by blocks and tokens. Embeddings and the output head are counted as memory,
     not as time.
     """
     layers = int(config.num_hidden_layers)
-    lm = _one_block(config, dtype)
+    lm = _one_block(config, dtype, device)
     adapter = fresh_adapter(lm, "estimate", train.lora, train.seed)
     lm.attach([adapter], trainable=True, dropout=train.lora.dropout)
     width = min(longest, TIMED_TOKENS)
@@ -62,7 +79,8 @@ def estimate(config: PretrainedConfig, train: TrainSection, dtype: torch.dtype, 
     embeddings = int(config.vocab_size * config.hidden_size) * (1 if config.tie_word_embeddings else 2)
     factors = sum(update.A.numel() + update.B.numel() for update in adapter.modules.values())
     per_token = _kept_bytes(lm, ids) / tokens
-    between = config.hidden_size * dtype.itemsize
+    # The residual between blocks is float32 on the fast path.
+    between = config.hidden_size * (dtype.itemsize if lm.decoder is None else FP32_BYTES)
     kept = per_token + layers * between if train.checkpointing else per_token * layers
     return Estimate(
         base_bytes=(linear * layers + embeddings) * dtype.itemsize,
@@ -72,7 +90,7 @@ def estimate(config: PretrainedConfig, train: TrainSection, dtype: torch.dtype, 
     )
 
 
-def _one_block(config: PretrainedConfig, dtype: torch.dtype) -> GatedLM:
+def _one_block(config: PretrainedConfig, dtype: torch.dtype, device: torch.device) -> GatedLM:
     from transformers import AutoModelForCausalLM
 
     small = copy.deepcopy(config)
@@ -81,7 +99,7 @@ def _one_block(config: PretrainedConfig, dtype: torch.dtype) -> GatedLM:
     if hasattr(small, "quantization_config"):
         del small.quantization_config
     with torch.random.fork_rng(devices=[]):
-        model = AutoModelForCausalLM.from_config(small, dtype=dtype, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_config(small, dtype=dtype, trust_remote_code=False).to(device)
     gates = GateState()
     for path in linear_paths(model):
         linear = model.get_submodule(path)
@@ -97,6 +115,8 @@ def _step(lm: GatedLM, ids: torch.Tensor) -> float:
     started = time.perf_counter()
     lm.set_gates(torch.ones(len(ids), 1))
     lm.hidden(ids).float().pow(2).mean().backward()  # type: ignore[no-untyped-call]
+    if lm.device.type == "cuda":
+        torch.cuda.synchronize(lm.device)
     return time.perf_counter() - started
 
 

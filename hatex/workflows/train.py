@@ -119,6 +119,7 @@ def _load(plan: Plan, team: Team) -> _Ground:
     from hatex.model.gatedlm import GatedLM
     from hatex.model.sharding import shard_base
     from hatex.training.encoding import label_tokens
+    from hatex.training.estimate import training_bytes
 
     if plan.train.threads is not None:
         torch.set_num_threads(plan.train.threads)
@@ -135,7 +136,9 @@ def _load(plan: Plan, team: Team) -> _Ground:
             shard_base(lm, device)
             plan.progress.say(f"the base is spread over {team.size} processes")
         else:
-            fits = choose_compute(plan.recipe.base.compute, base.path, dtype, device) == "resident"
+            beside = training_bytes(base.path, plan.train, dtype)
+            compute = choose_compute(plan.recipe.base.compute, base.path, dtype, device, beside=beside)
+            fits = compute == "resident"
             lm = GatedLM.load(base.path, "resident" if fits else "dequantize", dtype, device=device)
     return _Ground(base, lm, tokenizer, label_ids, team)
 

@@ -88,5 +88,5 @@ def _estimate(plan: Plan, config: PretrainedConfig, jobs: list[Job]) -> Estimate
     longest = max(len(row.ids) for job in jobs for row in job.rows)
     device = compute_device(plan.recipe.base.device)
     dtype = compute_dtype(plan.recipe.base.dtype, device)
-    with plan.progress.task("Timing one block on the processor"):
-        return estimate(config, plan.train, dtype, longest)
+    with plan.progress.task("Timing one block"):
+        return estimate(config, plan.train, dtype, longest, device)

@@ -19,7 +19,13 @@ from hatex.model import gatedlm, policy, quantizing, weights
 from hatex.model.base import ensure_base, ensure_encoder
 from hatex.model.gatedlm import GatedLM
 from hatex.model.loading import iter_tensors
-from hatex.model.policy import choose_compute, describe_compute, measured_packed_rows, resident_bytes
+from hatex.model.policy import (
+    cache_bytes,
+    choose_compute,
+    describe_compute,
+    measured_packed_rows,
+    resident_bytes,
+)
 from hatex.model.weights import (
     NF4_PARTS,
     Compute,
@@ -355,8 +361,16 @@ def test_auto_is_resident_where_it_fits_and_mixed_where_not(
     monkeypatch.setattr(policy, "available_bytes", lambda _: needed + policy.RESERVE_BYTES - 1)
     assert choose_compute("auto", base.path, torch.float32) == "mixed"
     assert choose_compute("packed", base.path, torch.float32) == "packed"
+    monkeypatch.setattr(policy, "available_bytes", lambda _: needed + policy.RESERVE_BYTES + 101)
+    assert choose_compute("auto", base.path, torch.float32, beside=100) == "resident"
+    assert choose_compute("auto", base.path, torch.float32, beside=101) == "mixed"
     with pytest.raises(UsageError, match="unknown compute policy"):
         choose_compute("fast", base.path, torch.float32)
+
+
+def test_what_attention_keeps_is_counted_before_it_is_there(base: Artefact) -> None:
+    # Keys and values of two layers with two heads of 8 each, in float32.
+    assert cache_bytes(base.path, torch.float32, 10) == 2 * 2 * (2 * 8) * 10 * 4
 
 
 def test_what_is_shown_of_a_base_is_what_would_be_done(base: Artefact) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import errors as hub_errors
 from safetensors.torch import load_file, save_file
 
 from hatex.errors import FetchError, HatexError, IntegrityError, ModelError, RegistryError, UsageError
@@ -94,6 +95,13 @@ def test_adapters_of_another_base_are_refused(registry, tmp_path):
     with pytest.raises(RegistryError, match="no such layer"):
         import_source(registry, str(deep), options)
     assert registry.list("adapter") == ()
+
+
+def test_an_adapter_that_hatex_trained_names_its_base_as_the_registry_does(registry, tmp_path):
+    publish_base(registry)
+    folder = peft_folder(tmp_path / "mine", base_model="tiny")
+    [found] = import_source(registry, str(folder), ImportOptions(base="tiny"))
+    check_adapter_fits(registry.find("base", "tiny").manifest, found.manifest)
 
 
 def test_identity_binds_adapters_to_source_and_quantisation(registry):
@@ -198,6 +206,13 @@ def test_the_research_adapters_come_in_by_hub_id(registry, tmp_path, monkeypatch
     with pytest.raises(FetchError, match="could not fetch") as caught:
         import_source(registry, "huli-4761/absent", ImportOptions(base="llama-2-7b"))
     assert "network" in caught.value.hint
+
+    def break_off(*_: object, **__: object) -> None:
+        raise hub_errors.HTTPError("the connection broke")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", break_off)
+    with pytest.raises(FetchError, match="could not fetch huli-4761/absent: HTTPError"):
+        import_source(registry, "huli-4761/absent", ImportOptions(base="llama-2-7b"))
 
 
 def test_a_state_dict_becomes_a_router(registry, tmp_path):

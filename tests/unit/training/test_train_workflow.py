@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from hatex.data.examples import read_examples, write_examples
 from hatex.engine import load_engine
@@ -21,6 +22,7 @@ from hatex.recipe import Recipe, load_recipe
 from hatex.recipe.route import FallbackSection
 from hatex.registry import Registry
 from hatex.registry.adapters import load_adapter
+from hatex.training.estimate import training_bytes
 from hatex.training.refine import refine_router
 from hatex.training.router import router_key
 from hatex.types import NO_PROGRESS, Example, Vote
@@ -350,6 +352,12 @@ def test_dry_run_says_what_it_takes_and_writes_nothing(recipe_of, registry) -> N
     assert estimate.activation_bytes > 400 * 32 * 4
     seconds = [a.seconds for a in report.adapters]
     assert seconds == pytest.approx([a.tokens / estimate.tokens_per_s for a in report.adapters])
+    # What decides whether the base is unpacked is counted without a block, and about the same.
+    base = registry.find("base", "tiny").path
+    counted = training_bytes(base, recipe.train, torch.float32)
+    assert counted == pytest.approx(estimate.adapter_bytes + estimate.activation_bytes, rel=0.5)
+    less = training_bytes(base, recipe.train.model_copy(update={"checkpointing": True}), torch.float32)
+    assert less < counted
 
 
 REFERENCE = {
