@@ -1,7 +1,7 @@
 """Every error that hatex raises on purpose: what went wrong, where, and the remedy.
 
 The error boundary in `cli.py` turns these into `error: WHERE: MESSAGE` and `hint: REMEDY` on stderr (or
-`{"error": {"kind", "message", "hint"}}` under `--json`) and into the exit code. Messages never hold post text.
+`{"error": {"kind", "message", "where", "hint"}}` under `--json`) and into the exit code. Messages never hold post text.
 """
 
 from __future__ import annotations

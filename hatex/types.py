@@ -127,8 +127,8 @@ class Explanation:
     `affected_groups` are ordered by probability, likeliest first. `word_weights` holds, for every word of the post as
     the prompt shows it, how much it carries the label, 0 to 1, and `word_spans` the characters that it stands for;
     `change` is the smallest change of the post that was tried and found to turn the label, or the largest that did not;
-    `is_complete` is False where the answer was cut by its token budget, or could not go on. None of these four, nor
-    `evidence_method`, is part of the JSON contract.
+    `is_complete` is False where the answer was cut by its token budget, or could not go on, which JSON says too. The
+    others of these, and `evidence_method`, are not part of its contract.
     """
 
     style: ExplanationStyle

@@ -33,7 +33,7 @@ from hatex.commands.options import (
     build_recipe,
     build_registry,
 )
-from hatex.errors import UsageError
+from hatex.errors import RequirementError, UsageError
 
 
 def command(
@@ -83,11 +83,20 @@ def command(
     for path in filter(None, (html, markdown, answers)):
         check_output(path)
     if compare is not None:
+        if predictions is not None or against is not None or answers is not None:
+            raise UsageError(
+                "--compare is about two saved runs: it goes without --predictions, --against and --answers",
+                hint="leave them out",
+            )
         return emit_comparison(console, compare, shown, markdown, html)
     if predictions is not None and (explanations or against is not None or answers is not None):
         raise UsageError(
             "--predictions goes without --explanations, --against and --answers",
             hint="compare with --compare",
+        )
+    if tolerance and against is None:
+        raise UsageError(
+            "is how much worse than --against a metric may be", where="--tolerance", hint="add --against RUN"
         )
     if every and posts is not None:
         raise UsageError("--all and --posts exclude one another", hint="give one of them")
@@ -120,5 +129,5 @@ def command(
         )
     emit_run(console, run, shown, markdown, html)
     if run.failed:
-        raise typer.Exit(3)
+        raise typer.Exit(RequirementError.exit_code)
     return None

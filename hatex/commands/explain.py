@@ -16,6 +16,8 @@ from hatex.commands.options import (
     RecipeOption,
     RegistryOption,
     SetOption,
+    SpaceOption,
+    StrategyOption,
     build_console,
     build_recipe,
     build_registry,
@@ -39,14 +41,8 @@ def command(
         Format | None,
         typer.Option("--format", "-f", help="What to print. Default: rich.", show_default=False),
     ] = None,
-    strategy: Annotated[
-        str | None,
-        typer.Option("--strategy", metavar="S", help="blend, top-K, single:NAME, uniform or full."),
-    ] = None,
-    space: Annotated[
-        Literal["delta", "probability", "reference"] | None,
-        typer.Option("--space", help="Where the blend happens.", show_default=False),
-    ] = None,
+    strategy: StrategyOption = None,
+    space: SpaceOption = None,
     evidence: Annotated[
         Literal["leave-out", "gradient", "none"] | None,
         typer.Option("--evidence", help="How evidence is found.", show_default=False),

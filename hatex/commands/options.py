@@ -42,6 +42,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from hatex.types import BlendSpace
+
 if TYPE_CHECKING:
     from hatex.console import Console
     from hatex.recipe import Recipe
@@ -72,6 +74,14 @@ RegistryOption = Annotated[
         metavar="DIR",
         help="Folder of bases, adapters and routers. Default: $HATEX_HOME, else your user data folder.",
     ),
+]
+StrategyOption = Annotated[
+    str | None,
+    typer.Option("--strategy", metavar="S", help="blend, top-K, single:NAME, uniform or full."),
+]
+SpaceOption = Annotated[
+    BlendSpace | None,
+    typer.Option("--space", help="Where the blend happens.", show_default=False),
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print JSON on stdout; errors too, as one object.", show_default=False)

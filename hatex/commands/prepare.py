@@ -62,8 +62,13 @@ def command(
     the registry. Rows become examples.parquet with a data card, in the folder that
     prepare.output names. A run that was interrupted goes on where it stopped.
     """
+    from hatex.errors import UsageError
     from hatex.workflows.prepare import prepare
 
+    given = {"--base-file": base_file, "--encoder-file": encoder_file, "--holdout": holdout, "--yes": yes}
+    idle = {"data": ("--base-file", "--encoder-file"), "models": ("--holdout", "--yes")}
+    if unused := [name for name in idle.get(only or "", ()) if given[name]]:
+        raise UsageError(f"--only {only} has no use for it", where=", ".join(unused), hint="leave it out")
     console = build_console(as_json=as_json, quiet=quiet)
     outcome = prepare(
         build_recipe(recipe, overrides),

@@ -196,6 +196,14 @@ def import_artefacts(
     store = build_registry(registry, console)
     if (source is None) == (recipe is None):
         raise UsageError("name either a SOURCE or a --recipe", hint="see `hatex registry import --help`")
+    said = {"name": name, "base": base, "classes": classes, "encoder": encoder, "licence": licence}
+    idle = {"set": overrides} if recipe is None else said | {"revision": revision}
+    if unused := [f"--{option}" for option, value in idle.items() if value]:
+        raise UsageError(
+            "is for a SOURCE; a recipe says it in `imports`" if recipe else "changes a --recipe",
+            where=", ".join(unused),
+            hint="leave it out",
+        )
     if recipe is not None:
         from hatex.workflows.imports import import_recipe
 

@@ -16,6 +16,8 @@ from hatex.commands.options import (
     RecipeOption,
     RegistryOption,
     SetOption,
+    SpaceOption,
+    StrategyOption,
     build_console,
     build_recipe,
     build_registry,
@@ -31,14 +33,8 @@ def command(
             metavar="INPUT", help="JSONL files (also .gz), - for stdin (the default).", show_default=False
         ),
     ] = None,
-    strategy: Annotated[
-        str | None,
-        typer.Option("--strategy", metavar="S", help="blend, top-K, single:NAME, uniform or full."),
-    ] = None,
-    space: Annotated[
-        Literal["delta", "probability", "reference"] | None,
-        typer.Option("--space", help="Where the blend happens.", show_default=False),
-    ] = None,
+    strategy: StrategyOption = None,
+    space: SpaceOption = None,
     explain: Annotated[bool, typer.Option("--explain", help="Add an explanation to every answer.")] = False,
     keep: Annotated[
         str | None, typer.Option("--keep", metavar="FIELD,...", help="Input fields to repeat in the answer.")

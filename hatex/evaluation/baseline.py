@@ -28,11 +28,10 @@ _SMALLEST_WEIGHT: Final = 1e-3
 
 @dataclass(frozen=True)
 class Baseline:
-    """A fitted baseline; `n_rows` training rows stand behind it. It reads posts as the engine does, cleaned."""
+    """A fitted baseline. It reads posts as the engine does, cleaned."""
 
     features: Any
     classifier: Any
-    n_rows: int
 
     def predict(self, texts: Sequence[str]) -> Array:
         """P(label), shape (texts, 3), columns in `types.LABELS` order; 0 for a label no training row had."""
@@ -80,7 +79,7 @@ def fit_baseline(examples: Sequence[Example], seed: int) -> Baseline:
     weights = np.concatenate([targets[chosen, label] for label, chosen in enumerate(rows)])
     classifier = LogisticRegression(C=STRENGTH, max_iter=300, tol=1e-3, random_state=seed)
     classifier.fit(vstack([matrix[chosen] for chosen in rows]).tocsr(), labels, sample_weight=weights)
-    return Baseline(features, classifier, len(examples))
+    return Baseline(features, classifier)
 
 
 def _cleaned(texts: Sequence[str]) -> list[str]:

@@ -208,7 +208,8 @@ def describe_compute(folder: Path, requested: str = "auto", dtype_name: str = "a
     device = compute_device("auto")
     dtype = compute_dtype(dtype_name, device)
     name = str(dtype).removeprefix("torch.")
-    alike = [tuple(state["shape"]) for state in _packed_states(folder).values() if state["dtype"] == name]
+    alike = [state for state in _packed_states(folder).values() if state["dtype"] == name]
+    largest = max(alike, key=lambda state: prod(state["shape"]), default=None)
     stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     return {
         "policy": choose_compute(requested, folder, dtype, device),
@@ -217,5 +218,7 @@ def describe_compute(folder: Path, requested: str = "auto", dtype_name: str = "a
         "resident_bytes": resident_bytes(folder, dtype),
         "packed_bytes": stored,
         "available_bytes": available_bytes(device),
-        "packed_up_to_rows": measured_packed_rows(*max(alike, key=prod), dtype, 64, device) if alike else 0,
+        "packed_up_to_rows": 0
+        if largest is None
+        else measured_packed_rows(*largest["shape"], dtype, largest["blocksize"], device),
     }

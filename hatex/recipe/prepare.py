@@ -89,6 +89,11 @@ class SourceSection(Section):
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
+        mapped = {"columns": self.columns, "labels": self.labels, "groups": self.groups}
+        if self.source != "table" and (named := [name for name, value in mapped.items() if value]):
+            raise ValueError(f"{', '.join(named)}: only for a table; {self.source} knows its own")
+        if self.revision is not None and self.hub is None:
+            raise ValueError("revision: only for a hub id")
         if self.source == "contrast" and self.path is None and self.hub is None:
             return self  # the sentences that hatex ships
         if (self.path is None) == (self.hub is None):

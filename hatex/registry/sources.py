@@ -43,6 +43,8 @@ def import_source(registry: Registry, source: str, options: ImportOptions) -> li
     """Import whatever `source` is; raises `UsageError` where it is nothing known or an option is missing."""
     path = Path(source).expanduser()
     if path.exists():
+        if options.revision is not None:
+            raise UsageError("only hub ids have revisions", where="--revision", hint="leave it out")
         path = path.resolve()
         _refuse_links(path)
         return _import_path(registry, path, {"path": path.name}, options)
@@ -80,6 +82,12 @@ def _import_path(
                 hint="--classes forums,wiki,microblog --encoder all-MiniLM-L6-v2",
             )
         return [import_router(registry, path, adapters=options.classes, encoder=options.encoder, **common)]
+    if options.classes or options.encoder is not None:
+        raise UsageError(
+            "--classes and --encoder are a router file's",
+            where=path.name,
+            hint="name the file, or leave them out",
+        )
     if (path / CONFIG).is_file():
         if options.base is None:
             raise UsageError("an adapter needs --base NAME, the base it was trained on", where=name)

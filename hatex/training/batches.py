@@ -21,7 +21,6 @@ class Batch:
     `answer_rows` and `answer_positions` (answer tokens,) point at the supervised tokens in `ids`.
     """
 
-    example_ids: tuple[str, ...]
     ids: Tensor
     lengths: Tensor
     label_at: Tensor
@@ -73,7 +72,6 @@ def collate(rows: Sequence[TrainingRow], pad: int) -> Batch:
     answers = [(i, at) for i, row in enumerate(rows) for at in row.answer_at]
     shares = torch.tensor([row.shares for row in rows], dtype=torch.float32).view(-1, len(LABEL_SETS))
     return Batch(
-        tuple(row.example_id for row in rows),
         ids,
         torch.tensor([len(row.ids) for row in rows]),
         torch.tensor([row.label_at for row in rows]),

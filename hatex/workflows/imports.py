@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hatex.errors import IntegrityError, RecipeError, UsageError
+from hatex.errors import RecipeError, UsageError
+from hatex.model.fetch import check_hash
 from hatex.recipe.imports import ImportedRouter
 from hatex.recipe.schema import Recipe
 from hatex.registry import Artefact, Registry
-from hatex.registry.files import hash_file
 from hatex.registry.sources import ImportOptions, import_source
 from hatex.types import NO_PROGRESS, Progress
 
@@ -59,7 +59,4 @@ def _check_router_file(router: ImportedRouter) -> None:
     path = Path(router.file).expanduser()
     if not path.is_file():
         raise UsageError("no such file", where=router.file, hint="correct imports.router.file in the recipe")
-    if router.sha256 is not None and (found := hash_file(path)) != router.sha256:
-        raise IntegrityError(
-            f"sha256 is {found[:12]}..., the recipe pins {router.sha256[:12]}...", where=path.name
-        )
+    check_hash(path, router.sha256)

@@ -137,7 +137,7 @@ def test_figures_are_printed_even_if_a_report_fails(hatex_eval, tmp_path):
     first.write_text(hatex_eval("--json", "--quiet")[1])
 
     for arguments in ((), ("--compare", str(first), str(first))):
-        code, out, err = hatex_eval(*arguments, "--markdown", "/dev/full")
+        code, out, err = hatex_eval(*arguments, "--markdown", "/dev/full", predictions=not arguments)
         assert code == 1
         assert "boards" in out
         assert "No space left" in err
@@ -162,3 +162,22 @@ def test_gate_needs_requirements(hatex_eval):
     code, _, err = hatex_eval("--gate", "--set", "eval.requirements=[]")
     assert code == 2
     assert "add eval.requirements" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--tolerance", ".1"], "--tolerance: is how much worse than --against a metric may be"),
+        (
+            ["--predictions", "a.jsonl", "--explanations"],
+            "--predictions goes without --explanations, --against and",
+        ),
+        (["--compare", "a.json", "b.json", "--answers", "c.jsonl"], "--compare is about two saved runs"),
+        (["--all", "--posts", "9"], "--all and --posts exclude one another"),
+    ],
+)
+def test_options_that_say_nothing_together_are_refused(hatex_eval, options, message):
+    code, out, err = hatex_eval(*options, predictions=False)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {message}")
+    assert "\nhint: " in err

@@ -420,8 +420,15 @@ def test_a_broken_first_line_is_told_and_the_others_are_answered(run: Any, tmp_p
     assert "a post of several lines can be given as TEXT" in err
 
 
-def test_evidence_starts_from_the_blend_space_that_answered(run: Any) -> None:
+def test_evidence_starts_from_the_blend_space_that_answered(home: Path, run: Any) -> None:
+    from hatex.engine import load_engine
+    from hatex.recipe import load_recipe
     from hatex.types import LABELS
+
+    engine = load_engine(load_recipe(str(home / "tiny.yaml")), Registry(home / "registry", None))
+
+    def empty(space: Any, label: Any) -> float:
+        return float(engine.score([""], engine.gate(["clowns"]), space)[0, LABELS.index(label)])
 
     for space in ("probability", "reference"):
         _, out, _ = run("clowns", "--json", "--space", space, "--compare")
@@ -430,8 +437,10 @@ def test_evidence_starts_from_the_blend_space_that_answered(run: Any) -> None:
         assert record["probabilities"] != json.loads(rest)["probabilities"]
         chosen = record["label"]
         (found,) = record["explanation"]["evidence"]
-        # Without its one word, the post is empty: no variant can lose more than all that the label has.
-        assert found["weight"] <= record["probabilities"][chosen]
+        # Without its one word the post is empty, and as likely as the empty post is in that space.
+        assert found["weight"] == pytest.approx(
+            record["probabilities"][chosen] - empty(space, chosen), abs=1e-5
+        )
         top = next(each for each in record["compared"] if each["strategy"] == "single:forums")
         _, alone, _ = run("clowns", "--json", "--space", space, "--strategy", "single:forums")
         expected = json.loads(alone)["probabilities"]

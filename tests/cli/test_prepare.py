@@ -45,10 +45,8 @@ def write(folder: Path, more: str) -> Path:
 
 
 def run(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        raise SystemExit(main(list(arguments)))
-    out, err = capfd.readouterr()
-    return int(ended.value.code or 0), out, err
+    code = main(list(arguments))
+    return code, *capfd.readouterr()
 
 
 def test_prepare_writes_examples_and_says_so(
@@ -124,3 +122,49 @@ def test_a_missing_file_is_named(
     code, _, err = run(capfd, "prepare", str(recipe), "--only", "data", "--quiet")
     assert code == 1
     assert err.startswith("error: /nowhere/fans.csv: no table here")
+
+
+def test_models_come_into_the_registry_once(tiny, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    arguments = (
+        "prepare",
+        str(tiny.recipe),
+        "--only",
+        "models",
+        "--registry",
+        str(home),
+        "--json",
+        "--quiet",
+    )
+
+    def models(*more: str) -> list[dict[str, str | None]]:
+        code, out, _ = run(capfd, *arguments, *more)
+        assert code == 0
+        return json.loads(out)["models"]
+
+    assert models("--dry-run") == [
+        {"kind": "base", "name": "tiny", "path": None},
+        {"kind": "encoder", "name": "tiny", "path": None},
+    ]
+    assert list(home.iterdir()) == []
+    made = models("--base-file", str(tiny.recipe.parent / "base"))
+    assert all(Path(str(each["path"])).is_dir() for each in made)
+    stamps = [path.stat().st_mtime_ns for path in sorted(home.rglob("manifest.yaml"))]
+    assert models() == models("--dry-run") == made
+    assert [path.stat().st_mtime_ns for path in sorted(home.rglob("manifest.yaml"))] == stamps
+
+
+@pytest.mark.parametrize(
+    ("only", "options"),
+    [
+        ("data", ["--base-file", "a.whl", "--encoder-file", "b.whl"]),
+        ("models", ["--holdout", "test.csv", "--yes"]),
+    ],
+)
+def test_options_of_the_other_half_are_refused(
+    capfd: pytest.CaptureFixture[str], only: str, options: list[str]
+) -> None:
+    code, _, err = run(capfd, "prepare", "starter", "--only", only, *options)
+    named = ", ".join(option for option in options if option.startswith("--"))
+    assert (code, err.splitlines()[0]) == (2, f"error: {named}: --only {only} has no use for it")

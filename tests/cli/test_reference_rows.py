@@ -226,7 +226,8 @@ def test_answer(options, capsys):
     assert main(arguments) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["label"] in ("neutral", "offensive", "hate")
-    explanations = record["explanations"] if "explanations" in record else [record["explanation"]]
+    explanations = [record["explanation"], *record["samples"]]
+    assert len(explanations) == 2
     for explanation in explanations:
         assert {"summary", "affected_groups", "harmful_words", "reason"} <= explanation.keys()
         for word in explanation["harmful_words"]:

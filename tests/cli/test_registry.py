@@ -134,6 +134,9 @@ def test_a_registry_that_is_not_there_is_named(tmp_path, capsys):
         (["show", "../../etc"], 1, "registry"),
         (["list", "--kind", "shop"], 2, "usage"),
         (["import", "nowhere-to-be-found"], 2, "usage"),
+        (["import", "--recipe", "starter", "--name", "mine", "--revision", "main"], 2, "usage"),
+        (["import", "owner/tiny", "--set", "name=x"], 2, "usage"),
+        (["import", ".", "--revision", "main"], 2, "usage"),
         (["remove", "adapter:tiny/absent"], 1, "registry"),
     ],
 )
@@ -142,6 +145,16 @@ def test_failures_name_the_remedy(capsys, arguments, code, kind):
     assert record["error"]["kind"] == kind
     assert main(["registry", *arguments]) == code
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_options_of_another_kind_of_source_are_refused(home, mine, capsys):
+    before = sorted(home.rglob("*"))
+    error = run_json(capsys, "import", mine, "--base", "tiny", "--classes", "one,two", code=2)["error"]
+    assert "--classes and --encoder are a router file's" in error["message"]
+    error = run_json(capsys, "import", "-r", "starter", "--name", "mine", "--classes", "a", code=2)["error"]
+    assert (error["where"], error["hint"]) == ("--name, --classes", "leave it out")
+    assert error["message"] == "is for a SOURCE; a recipe says it in `imports`"
+    assert sorted(home.rglob("*")) == before
 
 
 @pytest.mark.usefixtures("home")

@@ -8,7 +8,7 @@ import pytest
 from hatex.data.raw import Columns, RawPost, SourceSpec
 from hatex.data.sources import load_source
 from hatex.errors import DataError, FetchError, RecipeError
-from hatex.recipe.prepare import ColumnsSection
+from hatex.recipe.prepare import ColumnsSection, SourceSection
 from hatex.types import Rationale, Vote
 
 Put = Callable[[str, object], Path]
@@ -173,6 +173,22 @@ def test_a_hub_set_with_one_split_has_no_parts(put: Put, tmp_path: Path) -> None
     [post] = load_source("table").read(spec)
     assert isinstance(post, RawPost)
     assert (post.part, post.id) == (None, "test-1")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"labels": {"yes": "hate"}, "groups": {"x": None}},
+            "labels, groups: only for a table; davidson knows its own",
+        ),
+        ({"columns": {"text": "t", "label": "l"}}, "columns: only for a table"),
+        ({"revision": "main"}, "revision: only for a hub id"),
+    ],
+)
+def test_keys_that_a_source_does_not_read_are_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SourceSection.model_validate({"source": "davidson", "path": "a", "platform": "microblog", **fields})
 
 
 def test_wrong_mappings_are_recipe_errors(put: Put, read: Reader) -> None:

@@ -99,7 +99,9 @@ def test_evidence_is_the_fall_of_the_label_and_takes_one_call(engine: Any, posts
 def test_the_change_names_the_label_that_the_engine_gives(engine: Any, posts: tuple[str, ...]) -> None:
     gates = gates_for(3)
     before = engine.score(posts, gates)
-    for text, explanation in zip(posts, explain_posts(engine, posts, gates, before), strict=True):
+    explained = explain_posts(engine, posts, gates, before)
+    assert any(explanation.change is not None for explanation in explained)
+    for text, explanation in zip(posts, explained, strict=True):
         change = explanation.change
         if change is None:
             continue
