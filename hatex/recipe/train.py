@@ -34,7 +34,8 @@ class AdapterSection(Section):
     rows: dict[str, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
     """Seeded subsample of each data set's training rows; empty: all rows of its platforms."""
     fully_labelled_share: float = Field(default=0.25, ge=0, lt=1)
-    """Smallest share of rows from data sets whose annotators chose among all three labels, as far as there are such."""
+    """Least share (but for rounding) of rows from data sets whose annotators chose among all three labels, as far as
+    there are such."""
     epochs: float = Field(default=1.0, gt=0)
     lr: float | None = Field(default=None, gt=0)
     """Overrides `train.lr`."""

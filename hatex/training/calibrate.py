@@ -12,7 +12,7 @@ from hatex.data.examples import in_seeded_order
 from hatex.data.votes import vote_shares
 from hatex.routing.calibration import Calibration, fit_calibration
 from hatex.routing.router import Router
-from hatex.training.weights import example_weights
+from hatex.training.weights import weigh_votes
 from hatex.types import Example, Progress
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def calibrate(
     shares = np.array([vote_shares(e.votes) for e in posts])
     sizes = Counter(e.dataset for e in posts)
     even = {dataset: len(posts) / len(sizes) / size for dataset, size in sizes.items()}
-    weights = np.array(example_weights(posts, even, recipe.train.priors))
+    datasets = [e.dataset for e in posts]
+    weights, shares = weigh_votes(datasets, shares, even, recipe.train.priors)
     gates = [engine.gate(texts, "blend")]
     if "full" in engine.adapters:
         gates.append(engine.gate(texts, "full"))

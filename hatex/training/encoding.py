@@ -46,7 +46,6 @@ def encode_rows(
     tokenizer: PreTrainedTokenizerBase,
     *,
     max_tokens: int,
-    weights: Sequence[float] = (),
     with_answers: bool,
     groups: Sequence[str] = GROUPS,
     formatting_noise: float = 0.0,
@@ -55,7 +54,6 @@ def encode_rows(
 ) -> list[TrainingRow]:
     """Tokens of every example; formatting is varied at random on a `formatting_noise` share of them.
 
-    `weights` are the examples' loss weights (default: 1 each).
     With `majority`, only the label sets with most votes count. Answers name targets of the closed list `groups`, in
     its order: that is the order in which they are decoded.
     """
@@ -67,8 +65,7 @@ def encode_rows(
         answers.append(_answer(example, prompt, tokenizer, groups, edited) if with_answers else None)
     prompts = prompt.encode(tokenizer, shown, max_tokens)
     rows = []
-    weights = weights or [1.0] * len(examples)
-    for example, tokens, answer, weight in zip(examples, prompts, answers, weights, strict=True):
+    for example, tokens, answer in zip(examples, prompts, answers, strict=True):
         summary = written(example, "summary")
         preface = _tokenise(tokenizer, [(prompt.render_preface(summary), with_answers and bool(summary))])
         encoded = [*((token, False) for token in tokens.ids), *preface]
@@ -85,7 +82,7 @@ def encode_rows(
                 label_at,
                 tuple(at for at, (_, is_supervised) in enumerate(encoded) if is_supervised),
                 vote_shares(tally(plurality(example.votes)) if majority else example.votes),
-                weight,
+                1.0,
             )
         )
     return rows

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from hatex.data.votes import vote_shares
 from hatex.routing.router import Router
 from hatex.training.losses import SET_MEMBERS
-from hatex.training.weights import class_weights, example_weights
+from hatex.training.weights import class_weights, weigh_votes
 from hatex.types import Example, Progress
 
 if TYPE_CHECKING:
@@ -44,10 +44,12 @@ def refine_router(
     answers = _answers(engine, texts, progress)
     embeddings = torch.from_numpy(engine.encoder.embed(texts, progress)).double()
     masses = torch.from_numpy(answers) @ SET_MEMBERS.T.double()
-    shares = torch.tensor([vote_shares(example.votes) for example in examples], dtype=torch.float64)
+    votes = np.array([vote_shares(example.votes) for example in examples])
+    weighed, votes = weigh_votes([example.dataset for example in examples], votes, {}, priors)
+    shares = torch.from_numpy(votes)
     platforms = np.array([router.adapters.index(example.platform) for example in examples])
     of_platform = torch.from_numpy(class_weights(platforms, len(router.adapters)))
-    counts = of_platform[platforms] * torch.tensor(example_weights(examples, {}, priors))
+    counts = of_platform[platforms] * torch.from_numpy(weighed)
     counts, labels = counts / counts.mean(), torch.from_numpy(platforms)
     weights = {
         name: torch.from_numpy(value).double().requires_grad_() for name, value in router.weights.items()

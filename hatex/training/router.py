@@ -106,8 +106,8 @@ def fit_router(
 ) -> tuple[Router, dict[str, Any]]:
     """A router that names the platform of a post, calibrated by temperature on tune.
 
-    Every platform counts alike, however many posts it has; `formatting_noise` of the posts are varied and as many again
-    are brought into the one common form, so that case and punctuation cannot tell platforms apart.
+    Every platform counts alike, however many posts it has. Of the share `formatting_noise` of the posts one half is
+    varied and one brought into the one common form, so that case and punctuation cannot tell platforms apart.
     """
     train = choose_posts(examples, section, "train", section.posts_per_platform, seed)
     tune = choose_posts(examples, section, "tune", section.posts_per_platform, seed)

@@ -1,15 +1,19 @@
-"""How much a post counts: by its class, by the weight of its data set, by the label-set shares that a recipe wants."""
+"""How much posts and votes count: by class, by the weight of a data set, by the shares of label sets wanted."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hatex.data.votes import parse_label_set, vote_shares
-from hatex.types import LABEL_SETS, Example
+from hatex.data.votes import parse_label_set
+from hatex.types import LABEL_SETS
+
+if TYPE_CHECKING:
+    from hatex.training.rows import TrainingRow
 
 
 def class_weights(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
@@ -17,25 +21,41 @@ def class_weights(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64
     return len(labels) / (classes * np.bincount(labels, minlength=classes).clip(1))
 
 
-def example_weights(
-    examples: Sequence[Example],
+def weigh_votes(
+    datasets: Sequence[str],
+    shares: NDArray[np.float64],
     dataset_weights: Mapping[str, float],
     priors: Mapping[str, Mapping[str, float]],
-) -> list[float]:
-    """Loss weight of every example.
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Loss weights (posts,) and vote shares (posts, sets) of posts of these data sets, whose votes have `shares`.
 
     `priors` names the share of votes that a label set of a data set is to have (`{stormfront: {hate: 0.3}}`); its
-    other label sets share the rest as they are. A data set's mean weight stays its own, whatever its priors.
+    other label sets share the rest as they are. Every vote is weighed, so that shares inside a post move as well
+    (Saerens, Latinne and Decaestecker 2002). A data set's mean weight stays its own, whatever its priors.
     """
-    members: dict[str, list[int]] = defaultdict(list)
-    for i, example in enumerate(examples):
-        members[example.dataset].append(i)
-    weights = np.array([dataset_weights.get(e.dataset, 1.0) for e in examples])
-    for dataset in priors.keys() & members.keys():
-        at = members[dataset]
-        shares = np.array([vote_shares(examples[i].votes) for i in at])
-        weights[at] *= shares @ _factors(shares.mean(0), priors[dataset])
-    return [float(weight) for weight in weights]
+    weights = np.array([dataset_weights.get(dataset, 1.0) for dataset in datasets])
+    weighed, names = shares.copy(), np.array(datasets)
+    for dataset in sorted(priors.keys() & set(datasets)):
+        at = np.flatnonzero(names == dataset)
+        votes = shares[at] * _factors(shares[at].mean(0), priors[dataset])
+        totals = votes.sum(1)
+        weights[at] *= totals
+        weighed[at] = votes / totals[:, None]
+    return weights, weighed
+
+
+def weigh_rows(
+    rows: Sequence[TrainingRow],
+    dataset_weights: Mapping[str, float],
+    priors: Mapping[str, Mapping[str, float]],
+) -> list[TrainingRow]:
+    """The rows with weights and shares as of `weigh_votes`."""
+    if not rows:
+        return []
+    shares = np.array([row.shares for row in rows])
+    weights, weighed = weigh_votes([row.dataset for row in rows], shares, dataset_weights, priors)
+    found = zip(rows, weights.tolist(), map(tuple, weighed.tolist()), strict=True)
+    return [replace(row, weight=weight, shares=votes) for row, weight, votes in found]
 
 
 def _factors(found: np.ndarray, wanted: Mapping[str, float]) -> np.ndarray:

@@ -194,6 +194,7 @@ def build_job(plan: Plan, name: str, tokenizer: PreTrainedTokenizerBase | None, 
     from hatex.training.job import Job
     from hatex.training.partners import draw_gates
     from hatex.training.rows import select_examples
+    from hatex.training.weights import weigh_rows
 
     section, train = plan.train.adapters[name], plan.train
     chosen = select_examples(plan.examples_of(name), name, train.adapters, train.seed)
@@ -202,15 +203,18 @@ def build_job(plan: Plan, name: str, tokenizer: PreTrainedTokenizerBase | None, 
             f"{name}: no training post has a written explanation (prepare.annotate), so what template "
             f"{plan.prompt.name} writes before the label is not trained"
         )
-    rows = encode(plan, name, chosen, tokenizer, is_training=True)
+    rows = encode(plan, chosen, tokenizer, is_training=True)
     if section.perspective is not None:
         check_people(chosen, section.perspective, name)
     own = {e.id for e in chosen if not section.platforms or e.platform in section.platforms}
     check_votes(name, rows, own)
     if section.partners:
         rows = draw_gates(rows, len(section.partners), section.partner_share, train.seed)
+    rows = weigh_rows(rows, section.dataset_weights, train.priors)
     tune = _sample(plan, name, chosen, "tune", train.tune_posts)
-    tune_rows = encode(plan, name, tune, tokenizer, is_training=False)
+    tune_rows = weigh_rows(
+        encode(plan, tune, tokenizer, is_training=False), section.dataset_weights, train.priors
+    )
     pad = getattr(tokenizer, "pad_token_id", None) or 0
     folder = plan.registry.root / ".training" / plan.recipe.base.name / name
     job = Job(name, section, train, rows, tune_rows, pad, "", folder)
@@ -222,12 +226,11 @@ def report_rows(plan: Plan, job: Job, tokenizer: PreTrainedTokenizerBase) -> Seq
     names = {row.dataset for row in job.rows}
     chosen = [e for e in plan.examples_of(job.name) if e.split == "train" and e.dataset in names]
     posts = _sample(plan, job.name, chosen, "report", plan.train.report_posts)
-    return encode(plan, job.name, posts, tokenizer, is_training=False)
+    return encode(plan, posts, tokenizer, is_training=False)
 
 
 def encode(
     plan: Plan,
-    name: str,
     examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase | None,
     *,
@@ -235,7 +238,6 @@ def encode(
 ) -> list[TrainingRow]:
     """Training rows have answers and varied formatting, the others neither."""
     from hatex.training.encoding import encode_rows, guess_rows
-    from hatex.training.weights import example_weights
 
     train = plan.train
     if tokenizer is None:
@@ -245,7 +247,6 @@ def encode(
         plan.prompt,
         tokenizer,
         max_tokens=train.max_tokens,
-        weights=example_weights(examples, train.adapters[name].dataset_weights, train.priors),
         with_answers=is_training and train.explanation_weight > 0,
         formatting_noise=train.formatting_noise if is_training else 0.0,
         groups=plan.recipe.groups or GROUPS,

@@ -310,11 +310,11 @@ def test_labels_that_begin_alike_are_refused(tokenizer) -> None:
         label_tokens(replace(COMPACT, label="\n {label}"), tokenizer)
 
 
-def test_shares_and_weights_are_carried_over(make_example, tokenizer) -> None:
+def test_shares_are_carried_over(make_example, tokenizer) -> None:
     example = replace(make_example(0), votes=(Vote(("neutral",), 3), Vote(("offensive", "hate"), 1)))
-    (row,) = encode([example], tokenizer, weights=[2.5])
+    (row,) = encode([example], tokenizer)
     assert row.shares == (0.75, 0, 0, 0, 0, 0.25, 0)
-    assert row.weight == 2.5
+    assert row.weight == 1.0
 
 
 def test_guessed_rows_are_about_as_long(make_example, tokenizer) -> None:
