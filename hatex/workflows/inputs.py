@@ -16,10 +16,12 @@ STDIN: Final = Path("-")
 """How an input names file descriptor 0."""
 GZIP: Final = b"\x1f\x8b"
 """How a file begins that gzip wrote; no JSONL does."""
+TABLES: Final = {".csv": "read_csv", ".tsv": "read_table", ".parquet": "read_parquet"}
+"""Names of files that hold posts in another form, and what reads them."""
 
 
 def check_inputs(inputs: Sequence[Path]) -> None:
-    """UsageError where an input is not there, or is a folder."""
+    """UsageError where an input is not there, or is a folder or a table."""
     for path in inputs:
         if path == STDIN:
             continue
@@ -27,6 +29,12 @@ def check_inputs(inputs: Sequence[Path]) -> None:
             raise UsageError("there is no such input file", where=str(path))
         if path.is_dir():
             raise UsageError("is a folder: name its files", where=str(path))
+        if (table := TABLES.get(path.suffix.lower())) is not None:
+            raise UsageError(
+                "is a table, not JSONL",
+                where=str(path),
+                hint=f"with pandas: {table}({path.name!r}).to_json('posts.jsonl', orient='records', lines=True)",
+            )
 
 
 def open_inputs(inputs: Sequence[Path]) -> Iterator[Source]:

@@ -368,6 +368,15 @@ def test_an_output_that_another_run_writes_is_refused(tiny, answered, tmp_path, 
         assert (tmp_path / "answers.partial").read_bytes() == line + line[:9]
 
 
+def test_a_table_names_the_way_to_jsonl(tiny, tmp_path, capfdbinary) -> None:
+    (tmp_path / "posts.csv").write_text("id,text\n1,own goal\n")
+    code, records, err = route(capfdbinary, str(tmp_path / "posts.csv"), *tiny.options)
+    assert (code, records) == (2, [])
+    assert err.startswith(
+        f"error: {tmp_path / 'posts.csv'}: is a table, not JSONL\nhint: with pandas: read_csv("
+    )
+
+
 def test_a_failing_run_leaves_no_empty_partial_file(tiny, tmp_path, capfdbinary) -> None:
     posts = write_posts(tmp_path / "posts.jsonl", POSTS[:1])
     arguments = (str(posts), "-o", str(tmp_path / "out.jsonl"), "--recipe", str(tiny.recipe))
