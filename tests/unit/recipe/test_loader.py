@@ -437,3 +437,39 @@ def test_a_list_with_one_mistaken_item_is_not_called_empty(folder: Path) -> None
     [problem] = problems_of("bad.yaml")
     assert problem.endswith("is not a known key; did you mean prepare.sources.0.columns?")
     assert "must not be empty" in problems_of("bad.yaml", "prepare.sources=[]")[0]
+
+
+@pytest.mark.parametrize(
+    ("section", "problem"),
+    [
+        ("adapters: [one, one]", "adapters must be unique"),
+        ("kind: merge", "kind is merge, but there is no `merge` section"),
+        ("eval: {strategies: [blend]}", "name a prepared folder (data) or sources"),
+        ("imports: {adapters: {}}", "name adapters or a router"),
+        (
+            "prepare: {output: o, tune_share: 0.6, report_share: 0.5, sources: [{source: contrast, platform: p}]}",
+            "tune_share and report_share leave nothing to train on",
+        ),
+        (
+            "prepare: {output: o, sources: [{source: davidson, platform: p}]}",
+            "name exactly one of path and hub",
+        ),
+        (
+            "train: {data: d, weight_decay: 0.1, adapters: {one: {}, two: {partners: [one]}}}",
+            "partners stay as they are: train.weight_decay must be 0",
+        ),
+    ],
+)
+def test_sections_that_contradict_themselves(folder: Path, section: str, problem: str) -> None:
+    key = section.partition(":")[0]
+    lines = [line for line in SOUND.splitlines() if not line.startswith(f"{key}:")]
+    (folder / "odd.yaml").write_text("\n".join([*lines, section, ""]))
+    assert any(found.endswith(problem) for found in problems_of("odd.yaml")), problems_of("odd.yaml")
+
+
+def test_a_recipe_that_cannot_be_read_is_told(folder: Path) -> None:
+    (folder / "sub.yaml").mkdir()
+    (folder / "child.yaml").write_text("extends: sub.yaml\nname: child\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("child.yaml", environ={})
+    assert "sub.yaml" in str(caught.value)
