@@ -87,11 +87,14 @@ class SourceSection(Section):
     """Target names of a `table` to names of the closed list (the recipe's `groups`), null for none; others stay as they
     are, and the card counts those that the list does not have."""
 
+    @property
+    def unread(self) -> list[str]:
+        """Keys that only a `table` reads, and this source has."""
+        mapped = {"columns": self.columns, "labels": self.labels, "groups": self.groups}
+        return [] if self.source == "table" else [name for name, value in mapped.items() if value]
+
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        mapped = {"columns": self.columns, "labels": self.labels, "groups": self.groups}
-        if self.source != "table" and (named := [name for name, value in mapped.items() if value]):
-            raise ValueError(f"{', '.join(named)}: only for a table; {self.source} knows its own")
         if self.revision is not None and self.hub is None:
             raise ValueError("revision: only for a hub id")
         if self.source == "contrast" and self.path is None and self.hub is None:

@@ -14,7 +14,7 @@ from hatex.data.files import file_sha256
 from hatex.data.raw import Columns, Source, SourceSpec
 from hatex.data.shards import Shard
 from hatex.data.sources import load_source, source_files
-from hatex.errors import DataError, IntegrityError
+from hatex.errors import DataError, IntegrityError, RecipeError
 from hatex.recipe.prepare import PrepareSection, SourceSection
 
 WORK: Final = ".work"
@@ -87,6 +87,11 @@ def plan_data(section: PrepareSection) -> PreparePlan:
 
 def _plan_source(section: SourceSection) -> PlannedSource:
     source = load_source(section.source)
+    if section.unread:
+        raise RecipeError(
+            [f"source {section.name or section.source!r}: only a table reads {', '.join(section.unread)}"],
+            hint="leave it out: this source knows its own",
+        )
     columns = None if section.columns is None else Columns(**section.columns.model_dump())
     shared = section.model_dump(include={"source", "path", "hub", "revision", "name", "labels", "groups"})
     spec = SourceSpec(**shared, columns=columns)

@@ -89,6 +89,8 @@ def _checks(recipe: Recipe) -> Iterator[Check]:
 
 def _source(source: SourceSection, at: KeyPath) -> Iterator[Check]:
     yield (*at, "source"), partial(_named, source.source, SOURCES, "source")
+    for key in source.unread if source.source in SOURCES else ():
+        yield (*at, key), partial(_unread, source.source)
     for value, labels in source.labels.items():
         yield (*at, "labels", value), partial(parse_label_set, labels)
     for labels in source.columns.counts if source.columns is not None else ():
@@ -125,6 +127,10 @@ def _eval(section: EvalSection, known: tuple[str, ...], routed: tuple[str, ...])
     for number, each in enumerate(section.requirements):
         if each.metric not in also:
             yield ("eval", "requirements", number, "metric"), partial(find_metric, each.metric, also)
+
+
+def _unread(source: str) -> None:
+    raise ValueError(f"only a table reads it; {source} knows its own")
 
 
 def _named(name: str, known: Sequence[str], what: str) -> None:

@@ -8,8 +8,9 @@ import pytest
 from hatex.data.raw import Columns, RawPost, SourceSpec
 from hatex.data.sources import load_source
 from hatex.errors import DataError, FetchError, RecipeError
-from hatex.recipe.prepare import ColumnsSection, SourceSection
+from hatex.recipe.prepare import ColumnsSection, PrepareSection, SourceSection
 from hatex.types import Rationale, Vote
+from hatex.workflows.prepare_plan import plan_data
 
 Put = Callable[[str, object], Path]
 Reader = Callable[..., object]
@@ -178,17 +179,19 @@ def test_a_hub_set_with_one_split_has_no_parts(put: Put, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (
-            {"labels": {"yes": "hate"}, "groups": {"x": None}},
-            "labels, groups: only for a table; davidson knows its own",
-        ),
-        ({"columns": {"text": "t", "label": "l"}}, "columns: only for a table"),
-        ({"revision": "main"}, "revision: only for a hub id"),
+        ({"labels": {"yes": "hate"}, "groups": {"x": None}}, "only a table reads labels, groups"),
+        ({"columns": {"text": "t", "label": "l"}}, "only a table reads columns"),
     ],
 )
 def test_keys_that_a_source_does_not_read_are_refused(fields: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        SourceSection.model_validate({"source": "davidson", "path": "a", "platform": "microblog", **fields})
+    source = {"source": "davidson", "path": "a", "platform": "microblog", **fields}
+    with pytest.raises(RecipeError, match=f"source 'davidson': {message}"):
+        plan_data(PrepareSection.model_validate({"output": "o", "sources": [source]}))
+
+
+def test_only_hub_ids_have_revisions() -> None:
+    with pytest.raises(ValueError, match="revision: only for a hub id"):
+        SourceSection.model_validate({"source": "davidson", "path": "a", "platform": "p", "revision": "main"})
 
 
 def test_wrong_mappings_are_recipe_errors(put: Put, read: Reader) -> None:

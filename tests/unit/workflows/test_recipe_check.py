@@ -104,6 +104,13 @@ def test_a_name_that_means_nothing_is_told_with_its_place(tmp_path: Path, old: s
     assert "mini.yaml:" in problem
 
 
+def test_keys_that_only_a_table_reads_are_told_with_their_place(tmp_path: Path) -> None:
+    text = SOUND.replace("- source: table\n      platform", "- source: davidson\n      platform", 1)
+    first, second = problems_of(tmp_path, text)
+    assert first.endswith("prepare.sources.0.columns: only a table reads it; davidson knows its own")
+    assert second.endswith("prepare.sources.0.labels: only a table reads it; davidson knows its own")
+
+
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     text = (
         SOUND.replace("init: full", "init: ful")
