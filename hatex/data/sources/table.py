@@ -31,22 +31,19 @@ def read(spec: SourceSpec) -> Iterator[Item]:
     if spec.columns is None:
         raise RecipeError([f"source {spec.name or spec.source!r}: a table needs `columns`"])
     reader = _TableReader(spec, spec.columns)
-    if spec.columns.annotator is None:
-        for place, number, part, row in open_rows(spec, reader.needed()):
-            try:
-                yield reader.post(place, number, part, row)
-            except (KeyError, ValueError, TypeError, OverflowError) as error:
-                yield bad_row(Path(place), number, error)
-        return
-    posts = AnnotatedPosts()
+    joined = None if spec.columns.annotator is None else AnnotatedPosts()
     for place, number, part, row in open_rows(spec, reader.needed()):
         try:
-            problem = posts.add(reader.post(place, number, part, row))
+            post = reader.post(place, number, part, row)
         except (KeyError, ValueError, TypeError, OverflowError) as error:
-            problem = beside(bad_row(Path(place), number, error))
-        if problem is not None:
-            yield problem
-    yield from posts
+            problem = bad_row(Path(place), number, error)
+            yield problem if joined is None else beside(problem)
+            continue
+        if joined is None:
+            yield post
+        elif (misfit := joined.add(post)) is not None:
+            yield misfit
+    yield from joined or ()
 
 
 class _TableReader:
