@@ -103,11 +103,12 @@ class TrainSection(Section):
     optimizer: Literal["auto", "adamw", "adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit"] = "auto"
     """`auto`: paged_adamw_32bit on CUDA, adamw elsewhere."""
     accumulate: int = Field(default=1, gt=0)
-    """Batches per optimizer step."""
+    """Batches per optimizer step, each from another part of the rows' lengths."""
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
     evaluations: int = Field(default=4, ge=0)
-    """How often the loss on tune is taken; the best adapter is kept. 0: keep the last."""
+    """How often the loss on tune is taken. The last adapter is kept, unless an earlier one is better by more than a
+    standard error. 0: not at all."""
     tune_posts: int = Field(default=300, gt=0)
     """Seeded posts of the adapter's data sets that the loss on tune is taken on."""
     checkpoint_every: int = Field(default=50, gt=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise, zip_longest
 from random import Random
 from typing import Any
 
@@ -39,12 +40,14 @@ class Batch:
 
 
 def plan_batches(
-    lengths: Sequence[int], max_tokens: int, rng: Random, max_rows: int | None = None
+    lengths: Sequence[int], max_tokens: int, rng: Random, max_rows: int | None = None, together: int = 1
 ) -> list[list[int]]:
     """Indices of each batch: `rows x longest row <= max_tokens` (one longer row makes a batch of its own), at most
     `max_rows` rows.
 
     Rows are shuffled before they are sorted by length, and the batches afterwards: equal seeds give equal plans.
+    Of any `together` batches in a row, each comes from another part of the lengths. A harmful post has an answer behind
+    its label and is long, so that a step of one length would see posts of nearly one label.
     """
     order = list(range(len(lengths)))
     rng.shuffle(order)
@@ -56,8 +59,11 @@ def plan_batches(
             batches[-1].append(index)
         else:
             batches.append([index])
-    rng.shuffle(batches)
-    return batches
+    ends = [round(part * len(batches) / together) for part in range(together + 1)]
+    parts = [batches[start:end] for start, end in pairwise(ends)]
+    for part in parts:
+        rng.shuffle(part)
+    return [batch for step in zip_longest(*parts) for batch in step if batch is not None]
 
 
 def collate(rows: Sequence[TrainingRow], pad: int) -> Batch:

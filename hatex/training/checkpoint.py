@@ -33,6 +33,8 @@ class Progressed:
     losses: tuple[tuple[int, float], ...]
     tune_losses: tuple[tuple[int, float], ...]
     seconds: float
+    best_rows: tuple[float, ...] = ()
+    """The loss of each tune row at `best_step`."""
 
 
 def save_checkpoint(
@@ -116,6 +118,7 @@ def read_progress(folder: Path, key: str) -> tuple[Path, Progressed] | None:
         )
     for name in ("losses", "tune_losses"):
         state[name] = tuple((int(step), float(loss)) for step, loss in state[name])
+    state["best_rows"] = tuple(state.get("best_rows", ()))
     return newest, Progressed(**state)
 
 

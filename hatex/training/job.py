@@ -47,7 +47,9 @@ class Job:
         batches: list[list[int]] = []
         for epoch in range(math.ceil(self.section.epochs)):
             rng = Random(f"{self.train.seed}/{self.name}/{epoch}")
-            planned = plan_batches(lengths, self.train.batch_tokens, rng, self.train.batch_rows)
+            planned = plan_batches(
+                lengths, self.train.batch_tokens, rng, self.train.batch_rows, self.train.accumulate
+            )
             share = min(1.0, self.section.epochs - epoch)
             batches += planned[: max(1, round(share * len(planned)))]
         return batches

@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from random import Random
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +26,9 @@ from hatex.training.partners import own_factors
 from hatex.training.team import Team
 from hatex.training.trackers import Trackers
 from hatex.types import Progress
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class AdapterTrainer:
@@ -141,12 +146,14 @@ class AdapterTrainer:
             yield
 
     def _evaluate(self) -> None:
-        loss = tune_loss(self.lm, self.job, self.head, self.team)
+        rows = tune_losses(self.lm, self.job, self.head, self.team)
+        weights = np.array([row.weight for row in self.job.tune_rows])
+        loss = float(np.average(rows, weights=weights))
         self.at = replace(self.at, tune_losses=(*self.at.tune_losses, (self.at.step, loss)))
         self.trackers.log({"tune_loss": loss}, self.at.step)
         self.progress.say(f"{self.job.name}: step {self.at.step}/{self.steps}, loss on tune {loss:.4f}")
-        if self.at.best_loss is None or loss < self.at.best_loss:
-            self.at = replace(self.at, best_step=self.at.step, best_loss=loss)
+        if not self.at.best_rows or not is_worse(rows, np.array(self.at.best_rows), weights):
+            self.at = replace(self.at, best_step=self.at.step, best_loss=loss, best_rows=tuple(rows))
             self.best = {name: p.detach().clone() for name, p in self.parameters.items()}
 
     def _save(self) -> None:
@@ -165,13 +172,23 @@ class AdapterTrainer:
 
 
 @torch.no_grad()
-def tune_loss(lm: GatedLM, job: Job, head: Tensor, team: Team | None = None) -> float:
-    """Weighted mean of the vote loss over the tune rows, of which there is one at least."""
+def tune_losses(lm: GatedLM, job: Job, head: Tensor, team: Team | None = None) -> NDArray[np.float64]:
+    """The vote loss of every tune row, of which there is one at least; shape (rows,), not weighted."""
     team = team or Team()
-    total = torch.zeros((), dtype=torch.float64, device=lm.device)
+    found = torch.zeros(len(job.tune_rows), dtype=torch.float64, device=lm.device)
     batches = plan_batches([len(r.ids) for r in job.tune_rows], 2 * job.train.batch_tokens, Random(0))
     for indices, counts in team.even_share(batches):
         batch = collate([job.tune_rows[i] for i in indices], job.pad).to(lm.device)
         losses, _ = batch_loss(lm, batch, head, 0.0)
-        total += (losses * batch.weights).sum().item() * counts
-    return team.sum(total).item() / sum(row.weight for row in job.tune_rows)
+        found[indices] += losses.double() * counts
+    return team.sum(found).cpu().numpy()
+
+
+def is_worse(rows: NDArray[np.float64], best: NDArray[np.float64], weights: NDArray[np.float64]) -> bool:
+    """Whether the losses of `rows` are above those of `best` by more than a standard error of the paired difference.
+
+    The learning rate ends at nothing, so the last weights are the likely best; a lower loss on a few hundred posts is
+    as often luck.
+    """
+    differences = (rows - best) * weights / weights.mean()
+    return len(rows) > 1 and bool(differences.mean() > differences.std(ddof=1) / len(rows) ** 0.5)

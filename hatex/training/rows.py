@@ -44,10 +44,7 @@ def select_examples(
     """
     section = sections[name]
     pools = _pools(examples, seed)
-    own = {
-        d: pool for d, pool in pools.items() if not section.platforms or pool[0].platform in section.platforms
-    }
-    filled = {pool[0].platform for pool in own.values()}
+    filled = {pool[0].platform for pool in pools.values()}
     if empty := [platform for platform in section.platforms if platform not in filled]:
         raise TrainingError(
             f"adapter {name}: no training rows of platform {', '.join(empty)}",
@@ -60,10 +57,15 @@ def select_examples(
             where=f"train.adapters.{name}.rows",
             hint=f"prepared data sets: {', '.join(sorted(pools))}",
         )
-    wanted = dict(section.rows) or {dataset: len(pool) for dataset, pool in own.items()}
-    seen = _rows_before(section, sections)
-    chosen = [e for d, count in sorted(wanted.items()) for e in _take(pools[d], seen[d], count)]
-    chosen += _fully_labelled(pools, wanted, seen, section.fully_labelled_share, len(chosen), chosen)
+    sources = _fully_labelled_sets(pools)
+    counts = _row_counts(section, pools, sources)
+    if not sources and _missing(counts, sources, section.fully_labelled_share):
+        raise TrainingError(
+            "no prepared data set has fully labelled rows, so the split inside label sets would be noise",
+            hint="prepare one (davidson, hatexplain, ...) or set fully_labelled_share: 0",
+        )
+    seen = _rows_before(name, sections, pools, sources)
+    chosen = [e for d, count in sorted(counts.items()) for e in _take(pools[d], seen[d], count)]
     Random(f"{seed}/{name}").shuffle(chosen)
     return chosen
 
@@ -77,51 +79,60 @@ def _pools(examples: Sequence[Example], seed: int) -> dict[str, list[Example]]:
     return {dataset: in_seeded_order(pool, seed) for dataset, pool in pools.items()}
 
 
-def _rows_before(section: AdapterSection, sections: Mapping[str, AdapterSection]) -> Counter[str]:
+def _fully_labelled_sets(pools: Mapping[str, Sequence[Example]]) -> list[str]:
+    """Data sets whose annotators chose among all three labels."""
+    return sorted(
+        d for d, pool in pools.items() if all(e.is_fully_labelled for e in pool) and len(_labels(pool)) == 3
+    )
+
+
+def _rows_before(
+    name: str,
+    sections: Mapping[str, AdapterSection],
+    pools: Mapping[str, Sequence[Example]],
+    sources: Sequence[str],
+) -> Counter[str]:
+    """How many rows of each data set the adapters took that this one starts from."""
     seen: Counter[str] = Counter()
-    passed: set[str] = set()
+    passed = {name}
     # Two that start from each other are legal, where one of them is in the registry already.
-    while (name := section.init) is not None and name in sections and name not in passed:
-        passed.add(name)
-        section = sections[name]
-        seen.update(section.rows)
+    while (start := sections[name].init) is not None and start in sections and start not in passed:
+        passed.add(start)
+        seen.update(_row_counts(sections[start], pools, sources))
+        name = start
     return seen
 
 
 def _take(pool: Sequence[Example], start: int, count: int) -> list[Example]:
-    return [pool[(start + i) % len(pool)] for i in range(min(count, len(pool)))]
+    return [pool[(start + i) % len(pool)] for i in range(count)]
 
 
-def _fully_labelled(
-    pools: Mapping[str, Sequence[Example]],
-    wanted: Mapping[str, int],
-    seen: Mapping[str, int],
-    share: float,
-    total: int,
-    chosen: Sequence[Example],
-) -> list[Example]:
-    """Rows of data sets whose annotators chose among all three labels, evenly over those sets."""
-    sources = sorted(
-        d for d, pool in pools.items() if all(e.is_fully_labelled for e in pool) and len(_labels(pool)) == 3
-    )
-    present = sum(e.dataset in sources for e in chosen)
-    missing = round((share * total - present) / (1 - share)) if share < 1 else 0
-    if missing <= 0:
-        return []
-    if not sources:
-        raise TrainingError(
-            "no prepared data set has fully labelled rows, so the split inside label sets would be noise",
-            hint="prepare one (davidson, hatexplain, ...) or set fully_labelled_share: 0",
-        )
-    each = -(-missing // len(sources))
-    used = {d: min(wanted.get(d, 0), len(pools[d])) for d in sources}
-    first = {d: min(each, len(pools[d]) - used[d]) for d in sources}
-    added = [e for d in sources for e in _take(pools[d], seen.get(d, 0) + used[d], first[d])][:missing]
-    # What small sets lack, the others give as long as they have posts.
-    for d in sources:
-        rest = min(missing - len(added), len(pools[d]) - used[d] - first[d])
-        added += _take(pools[d], seen.get(d, 0) + used[d] + first[d], max(0, rest))
-    return added
+def _row_counts(
+    section: AdapterSection, pools: Mapping[str, Sequence[Example]], sources: Sequence[str]
+) -> Counter[str]:
+    """How many rows an adapter takes of each data set: those it asks for, and the fully labelled ones that it lacks.
+
+    The latter evenly over `sources`; what small ones lack, the others give as long as they have posts.
+    """
+    wanted = section.rows or {
+        d: len(pool)
+        for d, pool in pools.items()
+        if not section.platforms or pool[0].platform in section.platforms
+    }
+    counts = Counter({d: min(count, len(pools[d])) for d, count in wanted.items() if d in pools})
+    missing = _missing(counts, sources, section.fully_labelled_share)
+    added: Counter[str] = Counter()
+    for most in (-(-missing // max(1, len(sources))), missing):
+        for d in sources:
+            room = min(most - added[d], len(pools[d]) - counts[d] - added[d], missing - added.total())
+            added[d] += max(0, room)
+    return counts + added
+
+
+def _missing(counts: Counter[str], sources: Sequence[str], share: float) -> int:
+    """How many more rows of `sources` make up `share` of all rows."""
+    present = sum(counts[d] for d in sources)
+    return max(0, round((share * counts.total() - present) / (1 - share)))
 
 
 def _labels(pool: Sequence[Example]) -> set[str]:

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,7 +22,7 @@ from hatex.training.checkpoint import Progressed, checkpoints, claim, load_check
 from hatex.training.encoding import encode_rows, label_tokens
 from hatex.training.initial import fresh_adapter
 from hatex.training.job import Job
-from hatex.training.loop import AdapterTrainer, tune_loss
+from hatex.training.loop import AdapterTrainer, is_worse
 from hatex.training.optimizer import learning_rate
 from hatex.training.partners import draw_gates
 from hatex.types import NO_PROGRESS
@@ -67,7 +68,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_loss_falls_and_the_best_on_tune_is_kept(trainer_of) -> None:
+def test_loss_falls_and_the_last_adapter_is_kept_unless_an_earlier_one_is_surely_better(trainer_of) -> None:
     train = {"adapters": {"a": {"epochs": 12}}, "lr": 2e-2, "evaluations": 5, "explanation_weight": 0.2}
     trainer = trainer_of(**train)
     trained = trainer.run(resume=False)
@@ -77,7 +78,21 @@ def test_loss_falls_and_the_best_on_tune_is_kept(trainer_of) -> None:
     assert sum(losses[-epoch:]) < 0.95 * sum(losses[:epoch])
     tune = dict(trained.progressed.tune_losses)
     assert len(tune) == 5
-    assert trained.progressed.best_loss == min(tune.values()) == tune[trained.progressed.best_step]
+    best = trained.progressed.best_loss
+    assert best == tune[trained.progressed.best_step] == pytest.approx(np.mean(trained.progressed.best_rows))
+    assert best < max(tune.values())
+
+
+def test_a_checkpoint_is_worse_only_beyond_a_standard_error() -> None:
+    best, even = np.array([1.0, 2.0, 3.0, 4.0]), np.ones(4)
+    assert not is_worse(best, best, even)
+    assert not is_worse(best + np.array([0.4, -0.2, 0.2, -0.3]), best, even)
+    assert is_worse(best + np.array([0.1, 0.1, 0.1, 0.2]), best, even)
+    assert not is_worse(best - 0.1, best, even)
+    # The same rows, but those that got better weigh more.
+    assert is_worse(best + np.array([0.3, 0.3, -0.1, -0.1]), best, np.array([3.0, 3.0, 1.0, 1.0]))
+    assert not is_worse(best + np.array([0.3, 0.3, -0.1, -0.1]), best, np.array([1.0, 1.0, 6.0, 6.0]))
+    assert not is_worse(best[:1] + 1.0, best[:1], even[:1])
 
 
 def test_a_post_counts_as_much_in_a_batch_of_few_as_in_one_of_many(trainer_of) -> None:
@@ -105,12 +120,12 @@ def test_a_rows_weight_multiplies_its_gradient_and_its_share_of_the_tune_loss(tr
     assert found[0].abs().sum() > 0
     torch.testing.assert_close(found[1], 3 * found[0])
     first, second, *_ = trainer.job.tune_rows
-    light, heavy = (
-        tune_loss(trainer.lm, replace(trainer.job, tune_rows=[row]), trainer.head) for row in (first, second)
-    )
-    both = replace(trainer.job, tune_rows=[first, replace(second, weight=3.0)])
+    for rows in ([first], [second], [first, replace(second, weight=3.0)]):
+        trainer.job, trainer.at = replace(trainer.job, tune_rows=rows), replace(trainer.at, best_rows=())
+        trainer._evaluate()
+    light, heavy, both = (loss for _, loss in trainer.at.tune_losses)
     assert light != heavy
-    assert tune_loss(trainer.lm, both, trainer.head) == pytest.approx((light + 3 * heavy) / 4, rel=1e-4)
+    assert both == pytest.approx((light + 3 * heavy) / 4, rel=1e-4)
 
 
 def test_the_unit_of_the_gradient_is_the_mean_weight_of_a_batch(trainer_of) -> None:
@@ -145,12 +160,12 @@ def test_an_adapter_that_gets_worse_keeps_its_best_weights(trainer_of) -> None:
     falling = iter([3.0, 1.0, *range(2, 1000)])
     kept = []
 
-    def judge(*_: object) -> float:
+    def judge(*_: object) -> np.ndarray:
         kept.append({name: p.detach().clone() for name, p in trainer.parameters.items()})
-        return next(falling)
+        return np.full(len(trainer.job.tune_rows), next(falling))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hatex.training.loop.tune_loss", judge)
+        patch.setattr("hatex.training.loop.tune_losses", judge)
         trained = trainer.run(resume=False)
     assert trained.progressed.best_step == 2
     assert same(trained.weights, kept[1])
@@ -293,6 +308,7 @@ def test_checkpoints_hold_everything_and_are_readable_by_their_key(tmp_path: Pat
 def test_accumulated_batches_weigh_like_one_step(trainer_of) -> None:
     """Two batches in one step: the mean of their gradients."""
     one, two = trainer_of(), trainer_of(accumulate=2)
+    two.batches = one.batches
     assert two.steps == math.ceil(one.steps / 2)
     first = gradients(trainer_of())
     second = gradients(trainer_of(), step=1)

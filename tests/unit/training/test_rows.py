@@ -52,6 +52,14 @@ def test_an_adapter_that_starts_from_another_goes_on_where_it_stopped(pool) -> N
     assert len(first | second | third) == 40  # 10 new ones, then round again
 
 
+def test_fully_labelled_rows_that_an_adapter_borrowed_count_as_seen(pool) -> None:
+    section = {"platforms": ("wiki",), "rows": {"talk": 18}, "fully_labelled_share": 0.5}
+    sections = {"wiki": AdapterSection(**section), "next": AdapterSection(**section, init="wiki")}
+    first, second = (chosen(pool, sections, name) for name in sections)
+    assert sum(i.startswith("boards") for i in first) == sum(i.startswith("boards") for i in second) == 18
+    assert not set(first) & set(second)
+
+
 def test_adapters_that_start_from_each_other_take_their_rows_once(pool) -> None:
     """Legal where one of them is in the registry already, from an earlier recipe."""
     sections = {

@@ -37,6 +37,18 @@ def test_rows_of_a_batch_are_about_equally_long() -> None:
     assert [max(lengths[i] for i in b) for b in plan] != sorted(max(lengths[i] for i in b) for b in plan)
 
 
+@pytest.mark.parametrize("rows", [200, 203, 206])
+def test_a_step_of_several_batches_sees_every_part_of_the_lengths(rows: int) -> None:
+    lengths = list(range(20, 20 + rows))
+    plan = plan_batches(lengths, 400, Random(0), together=4)
+    assert sorted(i for batch in plan for i in batch) == list(range(rows))
+    ranks = {max(batch): rank for rank, batch in enumerate(sorted(plan, key=max))}
+    for at in range(0, len(plan) - 3, 4):
+        step = sorted(ranks[max(batch)] for batch in plan[at : at + 4])
+        assert all(part - 1 <= 4 * rank / len(plan) <= part + 1 for part, rank in enumerate(step))
+    assert [max(batch) for batch in plan[::4]] != sorted(max(batch) for batch in plan[::4])
+
+
 def test_collate_pads_on_the_right_and_points_at_answers() -> None:
     share = (1.0, 0, 0, 0, 0, 0, 0)
     rows = [
