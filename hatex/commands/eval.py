@@ -18,6 +18,7 @@ from hatex.commands.eval_options import (
     NoBaselineOption,
     OptionalRecipe,
     PostsOption,
+    PostsToOption,
     PredictionsOption,
     StrategyOption,
     SuiteOption,
@@ -47,6 +48,7 @@ def command(
     explanations: ExplanationsOption = False,
     no_baseline: NoBaselineOption = False,
     answers: AnswersOption = None,
+    posts_to: PostsToOption = None,
     predictions: PredictionsOption = None,
     html: HtmlOption = None,
     markdown: MarkdownOption = None,
@@ -66,6 +68,7 @@ def command(
       hatex eval starter --json > run.json
       hatex eval starter --against run.json --tolerance 0.01
       hatex eval starter --all --answers build/answers.jsonl
+      hatex eval starter --posts-to posts.jsonl
 
     Every figure has its interval. At most 500 seeded posts a data set, from the split `report`; --all takes
     every post. Exit code 3: a requirement of the recipe, or --against, is broken.
@@ -75,13 +78,18 @@ def command(
     from hatex.evaluation.run import load_run
     from hatex.workflows.evaluate import Regression, evaluate
     from hatex.workflows.evaluation_options import Narrowing, narrow
-    from hatex.workflows.evaluation_predictions import evaluate_predictions
+    from hatex.workflows.evaluation_predictions import evaluate_predictions, write_posts
     from hatex.workflows.partial import check_output
 
     shown = [find_metric(name).name for name in metrics or ["macro_f1"]]
     console = build_console(as_json=as_json, quiet=quiet)
-    for path in filter(None, (html, markdown, answers)):
+    for path in filter(None, (html, markdown, answers, posts_to)):
         check_output(path)
+    if posts_to is not None and any((html, markdown, answers, predictions, compare, against, explanations)):
+        raise UsageError(
+            "--posts-to evaluates nothing: it goes with --data, --posts and --all alone",
+            hint="leave the other options out",
+        )
     if compare is not None:
         if predictions is not None or against is not None or answers is not None:
             raise UsageError(
@@ -110,9 +118,12 @@ def command(
         gate,
     )
     models = build_registry(registry, console)
-    loaded, left_out = narrow(
-        build_recipe(recipe, overrides), wanted, models if predictions is None else None
-    )
+    asks_models = predictions is None and posts_to is None
+    loaded, left_out = narrow(build_recipe(recipe, overrides), wanted, models if asks_models else None)
+    if posts_to is not None:
+        counts = write_posts(loaded, posts_to, progress=console.progress())
+        console.note(f"wrote {sum(counts.values()):,} posts of {', '.join(counts)} to {posts_to}")
+        return console.json({"file": str(posts_to), "posts": counts}) if as_json else None
     if left_out:
         console.note(f"{left_out} requirements are about what this call leaves out; they are not judged")
     if predictions is not None:

@@ -71,6 +71,14 @@ PredictionsOption = Annotated[
     typer.Option(
         "--predictions",
         metavar="FILE",
-        help="Judge answers that hatex route wrote, without the models; ids as in examples.parquet (DATASET:ID).",
+        help="Judge the answers in this file, which hatex route or another model gave to the posts of --posts-to.",
+    ),
+]
+PostsToOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--posts-to",
+        metavar="FILE",
+        help="Write the posts that would be evaluated as JSONL, for --predictions; evaluates nothing.",
     ),
 ]

@@ -1,4 +1,4 @@
-"""`hatex eval --predictions`: judge answers that `hatex route` wrote, without loading a model."""
+"""`hatex eval --posts-to` and `--predictions`: the posts for another model to answer, and its answers judged."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from hatex.evaluation.pictures import draw_data
 from hatex.evaluation.requirements import Evaluated, check_requirements_known, judge_requirements
 from hatex.evaluation.run import EvalRun, describe_data
 from hatex.evaluation.sheet import fill_sheet
+from hatex.jsonl import dump_line
 from hatex.types import LABELS, NO_PROGRESS, Progress
 from hatex.workflows.evaluate import require_section
 from hatex.workflows.evaluation_data import EvalData, load_data
+from hatex.workflows.partial import PartialFile
 
 if TYPE_CHECKING:
     from hatex.recipe import Recipe
@@ -28,6 +30,20 @@ if TYPE_CHECKING:
 NAME: Final = "predictions"
 """How tables call the answers if the file names no strategy, or several."""
 _SUM_TOLERANCE: Final = 1e-3
+
+
+def write_posts(recipe: Recipe, path: Path, *, progress: Progress = NO_PROGRESS) -> dict[str, int]:
+    """Write the posts that the recipe evaluates as JSONL (`id`, `text`, `dataset`), each as it is to be answered.
+
+    Labels are left out. Returns the number of posts of each data set. Raises UsageError where `path` cannot be written.
+    """
+    sets = load_data(require_section(recipe), progress)
+    with PartialFile(path, resume=False) as file:
+        for each in sets:
+            for post_id, text in zip(each.gold.ids, each.texts, strict=True):
+                file.write(dump_line({"id": post_id, "text": text, "dataset": each.gold.dataset}))
+        file.finish()
+    return {each.gold.dataset: len(each.gold) for each in sets}
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,38 @@ def test_missing_answers_are_an_error(hatex_eval, folder, tmp_path):
     assert "1 of 30 posts of clubs have no answer" in err
 
 
+def test_posts_for_another_model_come_back_as_predictions(hatex_eval, folder, tmp_path):
+    posts = tmp_path / "posts.jsonl"
+    code, out, err = hatex_eval("--posts-to", str(posts), "--posts", "9", predictions=False)
+    assert (code, out) == (0, "")
+    assert "wrote 18 posts of boards, clubs" in err
+    lines = [json.loads(line) for line in posts.read_text().splitlines()]
+    texts = {row.id: row.text for row in rows()}
+    assert [set(line) for line in lines] == 18 * [{"id", "text", "dataset"}]
+    assert all(line["text"] == texts[line["id"]] for line in lines)
+    given = {line["id"] for line in lines}
+    answers = [a for a in (folder / "answers.jsonl").read_text().splitlines() if json.loads(a)["id"] in given]
+    (tmp_path / "answers.jsonl").write_text("\n".join(answers))
+    code, out, _ = hatex_eval(
+        "--predictions", str(tmp_path / "answers.jsonl"), "--posts", "9", "--json", predictions=False
+    )
+    assert code == 0
+    assert [each["n"] for each in json.loads(out)["data"].values()] == [9, 9]
+    # In the form that the recipe asks about.
+    shout = ("--set", "eval.form=upper", "--data", "clubs")
+    code, out, _ = hatex_eval("--posts-to", str(posts), *shout, "--json", predictions=False)
+    assert (code, json.loads(out)["posts"]) == (0, {"clubs": 30})
+    assert json.loads(posts.read_text().splitlines()[0])["text"].isupper()
+
+
+def test_posts_to_goes_with_nothing_that_evaluates(hatex_eval, tmp_path):
+    for option in ("--explanations", "--html=a.html", "--predictions=a.jsonl"):
+        code, out, err = hatex_eval("--posts-to", str(tmp_path / "p"), option, predictions=False)
+        assert (code, out) == (2, "")
+        assert "evaluates nothing" in err
+    assert not (tmp_path / "p").exists()
+
+
 def test_reports_are_written(hatex_eval, tmp_path):
     page, text = tmp_path / "report.html", tmp_path / "report.md"
     code, _, err = hatex_eval("--html", str(page), "--markdown", str(text), "--metric", "brier")
