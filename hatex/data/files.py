@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
-import hashlib
 import io
 import json
 import sys
@@ -222,8 +221,3 @@ def json_file(path: Path) -> Any:
 def _refusal(error: Exception) -> str:
     """Why the parser gives up on what may be JSON: a number of 4,301 digits, brackets in brackets in brackets."""
     return f"cannot be read: {str(error).partition(';')[0]}"
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

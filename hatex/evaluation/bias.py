@@ -160,7 +160,6 @@ def _why_side_empty(side: Side) -> Callable[[Gold], str | None]:
 METRICS = tuple(
     Metric(
         f"bias_{side}_auc",
-        "bias",
         f"{side} AUC over target groups, generalised mean (p = {POWER:.0f})",
         "higher",
         mean_bias_auc(side),

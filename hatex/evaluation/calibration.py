@@ -82,7 +82,6 @@ def _why_one_cell(gold: Gold) -> str | None:
 METRICS = (
     Metric(
         "calibration_error",
-        "calibration",
         f"expected calibration error against vote shares, {BINS} equal-mass bins",
         "lower",
         calibration_error,
@@ -92,7 +91,6 @@ METRICS = (
     ),
     Metric(
         "brier",
-        "calibration",
         "squared distance to the vote shares",
         "lower",
         brier,

@@ -127,15 +127,12 @@ def _f1_of(cell: LabelSet) -> Metric:
         return None
 
     name = "_".join(cell)
-    return Metric(
-        f"f1_{name}", "classification", f"F1 of {'|'.join(cell)}", "higher", compute, why, decided_posts
-    )
+    return Metric(f"f1_{name}", f"F1 of {'|'.join(cell)}", "higher", compute, why, decided_posts)
 
 
 METRICS = (
     Metric(
         "macro_f1",
-        "classification",
         "mean F1 of the classes the data set tells apart",
         "higher",
         macro_f1,
@@ -144,7 +141,6 @@ METRICS = (
     ),
     Metric(
         "accuracy",
-        "classification",
         "share of right decisions",
         "higher",
         accuracy,
@@ -153,7 +149,6 @@ METRICS = (
     ),
     Metric(
         "balanced_accuracy",
-        "classification",
         "mean recall of the classes the data set tells apart",
         "higher",
         balanced_accuracy,
@@ -162,7 +157,6 @@ METRICS = (
     ),
     Metric(
         "auroc",
-        "classification",
         "area under the ROC curve (mean of one against the rest)",
         "higher",
         auroc,
@@ -171,7 +165,6 @@ METRICS = (
     ),
     Metric(
         "average_precision",
-        "classification",
         "area under precision-recall (mean of one against the rest)",
         "higher",
         average_precision,
@@ -180,7 +173,6 @@ METRICS = (
     ),
     Metric(
         "harm_auroc",
-        "classification",
         "AUROC of harmful against harmless",
         "higher",
         harm_auroc,

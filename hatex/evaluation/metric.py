@@ -26,7 +26,6 @@ class Metric:
     """
 
     name: str
-    family: str
     meaning: str
     better: Literal["higher", "lower"]
     compute: Callable[[Scored, Array], Array]

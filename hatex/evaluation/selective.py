@@ -83,7 +83,6 @@ def risk_coverage_curve(scored: Scored) -> list[RiskPoint]:
 METRICS = (
     Metric(
         "aurc",
-        "selective prediction",
         "area under the risk-coverage curve",
         "lower",
         aurc,
@@ -93,7 +92,6 @@ METRICS = (
     *(
         Metric(
             f"accuracy_review_{share * 100:.0f}",
-            "selective prediction",
             f"accuracy of the rest when people review the {share:.0%} least sure",
             "higher",
             accuracy_after_review(share),

@@ -165,7 +165,6 @@ def _why_no_annotators(gold: Gold) -> str | None:
 METRICS = (
     Metric(
         "soft_cross_entropy",
-        "soft labels",
         "-log of the mass of each vote's label set, nats",
         "lower",
         soft_cross_entropy,
@@ -174,17 +173,15 @@ METRICS = (
     ),
     Metric(
         "entropy_gap",
-        "soft labels",
         "cross-entropy minus the entropy of the votes, nats",
         "lower",
         entropy_gap,
         always,
         all_posts,
     ),
-    Metric("manhattan", "soft labels", "sum of |votes - prediction|", "lower", manhattan, always, all_posts),
+    Metric("manhattan", "sum of |votes - prediction|", "lower", manhattan, always, all_posts),
     Metric(
         "jensen_shannon",
-        "soft labels",
         "Jensen-Shannon divergence to the votes, base 2",
         "lower",
         jensen_shannon,
@@ -193,7 +190,6 @@ METRICS = (
     ),
     Metric(
         "entropy_correlation",
-        "soft labels",
         "correlation of predicted and voted entropy",
         "higher",
         entropy_correlation,
@@ -202,7 +198,6 @@ METRICS = (
     ),
     Metric(
         "accuracy_unanimous",
-        "soft labels",
         "accuracy where all votes agree",
         "higher",
         accuracy_unanimous,
@@ -211,7 +206,6 @@ METRICS = (
     ),
     Metric(
         "accuracy_contested",
-        "soft labels",
         "accuracy where votes differ",
         "higher",
         accuracy_contested,
@@ -220,7 +214,6 @@ METRICS = (
     ),
     Metric(
         "annotator_error",
-        "soft labels",
         "mean over annotators of 1 - P(their vote)",
         "lower",
         annotator_error,

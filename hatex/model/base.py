@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from hatex.errors import RegistryError
+from hatex.hashing import hash_file
 from hatex.model.fetch import obtain
 from hatex.model.policy import compute_dtype as compute_dtype
 from hatex.model.quantizing import write_base
 from hatex.recipe.models import BaseSection, EncoderSection, ModelSource
 from hatex.registry import Artefact, Kind, Registry, base_identity
-from hatex.registry.files import digest, hash_file
+from hatex.registry.files import digest
 from hatex.registry.imports import import_encoder
 from hatex.types import NO_PROGRESS, Progress
 

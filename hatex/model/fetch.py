@@ -8,8 +8,8 @@ import zipfile
 from pathlib import Path
 
 from hatex.errors import FetchError, IntegrityError, UsageError
+from hatex.hashing import hash_file
 from hatex.recipe.models import ModelSource
-from hatex.registry.files import hash_file
 from hatex.registry.hub import fetch_snapshot
 from hatex.types import Progress
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from hatex.errors import RegistryError
+from hatex.hashing import hash_file
 
 MANIFEST: Final = "manifest.yaml"
 REFUSED_SUFFIXES: Final = frozenset(
@@ -33,12 +34,6 @@ def iter_files(folder: Path) -> Iterator[tuple[str, Path]]:
         if path.suffix.lower() in REFUSED_SUFFIXES:
             raise RegistryError("pickle files are refused", where=str(path), hint="convert it to safetensors")
         yield relative, path
-
-
-def hash_file(path: Path) -> str:
-    """sha256 of a file, as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hash_folder(folder: Path) -> dict[str, str]:

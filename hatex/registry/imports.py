@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from hatex.errors import ModelError, RegistryError
+from hatex.hashing import hash_file
 from hatex.registry.adapters import load_adapter
-from hatex.registry.files import hash_file
 from hatex.registry.hub import card_licence
 from hatex.registry.names import KINDS, check_name
 from hatex.registry.peft_config import CONFIG, WEIGHTS

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from hatex.errors import IntegrityError, RegistryError
-from hatex.registry.files import MANIFEST, flush_tree, hash_file, hash_folder, iter_files
+from hatex.hashing import hash_file
+from hatex.registry.files import MANIFEST, flush_tree, hash_folder, iter_files
 from hatex.registry.manifest import Manifest, dump_manifest, load_manifest
 from hatex.registry.names import FOLDERS, KINDS, Kind, artefact_path, artefact_ref, check_inside, parse_ref
 from hatex.registry.staging import STAGING, lock_registry, move_into_place, recover, stage

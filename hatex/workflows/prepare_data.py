@@ -25,13 +25,13 @@ from hatex.data.card import (
 from hatex.data.condense import Options, condense_all
 from hatex.data.corpus import Corpus, Division, Rules, divide
 from hatex.data.examples import FILE_NAME
-from hatex.data.files import file_sha256
 from hatex.data.groups import GROUPS
 from hatex.data.holdout import Holdout, load_texts
 from hatex.data.splits import CAP, SPLITS, Shares
 from hatex.data.statistics import Statistics
 from hatex.data.tally import Tally, sample, sound_posts
 from hatex.errors import DataError
+from hatex.hashing import hash_file
 from hatex.locks import hold
 from hatex.recipe.prepare import PrepareSection
 from hatex.types import NO_PROGRESS, Progress
@@ -223,7 +223,7 @@ def _card(
         "hatex": version("hatex"),
         "key": plan.key,
         "seed": section.seed,
-        "examples": {"file": FILE_NAME, "rows": rows, "sha256": file_sha256(examples)},
+        "examples": {"file": FILE_NAME, "rows": rows, "sha256": hash_file(examples)},
         "splits": list(SPLITS[:3])
         + (["test"] if any("test" in d["splits"] for d in datasets.values()) else []),
         "settings": section.model_dump(mode="json", exclude={"output", "sources", "num_proc", "holdout"}),

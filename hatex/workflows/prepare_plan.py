@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from hatex.data.examples import SCHEMA_VERSION
-from hatex.data.files import file_sha256
 from hatex.data.raw import Columns, Source, SourceSpec
 from hatex.data.shards import Shard
 from hatex.data.sources import load_source, source_files
 from hatex.errors import DataError, IntegrityError, RecipeError
+from hatex.hashing import hash_file
 from hatex.recipe.prepare import PrepareSection, SourceSection
 
 WORK: Final = ".work"
@@ -101,7 +101,7 @@ def _plan_source(section: SourceSection) -> PlannedSource:
             raise DataError(
                 "no such file", where=str(path), hint=f"{section.source} reads it; from {source.info.source}"
             )
-        files[path.name] = file_sha256(path)
+        files[path.name] = hash_file(path)
         expected = section.sha256.get(path.name)
         if expected is not None and expected != files[path.name]:
             raise IntegrityError(

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from hatex.cli import main
+from hatex.hashing import hash_file
 from hatex.registry.adapters import LoraAdapter, LoraUpdate, save_adapter
-from hatex.registry.files import hash_file
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from hatex.data.files import csv_rows, file_sha256, json_file, jsonl_rows, open_text
+from hatex.data.files import csv_rows, json_file, jsonl_rows, open_text
 from hatex.data.raw import Problem
 from hatex.errors import DataError
+from hatex.hashing import hash_file
 
 
 def test_mixed_encodings_are_bad_rows(tmp_path: Path) -> None:
@@ -143,4 +144,4 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not JSON") as caught:
         json_file(broken)
     assert str(caught.value.where).endswith("x.json:1:7")
-    assert len(file_sha256(broken)) == 64
+    assert len(hash_file(broken)) == 64
