@@ -480,11 +480,15 @@ def test_a_refined_router_blends_better_answers(recipe_of, registry) -> None:
     )
     engine, section = load_engine(recipe, registry), recipe.require("train").router.refine
     examples = read_examples(Path(recipe.require("train").data), splits=("train",))
-    plain, weighed = (
-        refine_router(engine, section, examples, priors, NO_PROGRESS)[1]
-        for priors in ({}, {"boards": {"hate": 0.9}})
-    )
-    assert abs(plain["mixture_loss_before"] - weighed["mixture_loss_before"]) > 0.01
+    with pytest.MonkeyPatch.context() as patch:
+        # Adapters that call everything hateful suit votes of which nine in ten are weighed to be.
+        sure = np.tile([0.1, 0.1, 0.8], (len(examples), 2, 1))
+        patch.setattr("hatex.training.refine._answers", lambda *_: sure)
+        plain, weighed = (
+            refine_router(engine, section, examples, priors, NO_PROGRESS)[1]["mixture_loss_before"]
+            for priors in ({}, {"boards": {"hate": 0.9}})
+        )
+    assert weighed < plain - 0.1
     gates = engine.gate(["Lovely match number 3, thanks", "You silly clowns lost match 4"])
     assert gates.sum(1) == pytest.approx([1, 1])
 
