@@ -58,7 +58,7 @@ starter-report: install  ## Print the README's tables again; goes on from build/
 
 ablation: dev  ## What each ingredient of training is worth, on a small share of the rows (about 45 minutes).
 	$(BIN)/hatex prepare starter --only data
-	$(BIN)/python tests/bench/ablation.py
+	$(BIN)/python tests/bench/ablation.py --markdown build/ablation.md
 
 bench: dev  ## Speed and memory beside everything hatex is compared with; on slow machines `make bench POSTS=64`.
 	$(BIN)/python tests/bench/help_time.py

@@ -59,7 +59,7 @@ def strategy_table(run: EvalRun, metric: str) -> Table:
             difference = differences.get(column, {}).get(metric)
             cells.append(_mark(cell, metric, difference, is_best=strategy in best[column]))
         if has_mean:
-            cells.append(_gap_cell(differences.get(MEAN, {}).get(metric)))
+            cells.append(difference_cell(differences.get(MEAN, {}).get(metric)))
         rows.append(tuple(cells))
     legend = f"* best; + better, - worse than {run.reference} (paired bootstrap)"
     if run.same_as:
@@ -70,7 +70,7 @@ def strategy_table(run: EvalRun, metric: str) -> Table:
     return Table(title, columns, tuple(rows), (legend, *gaps.notes()), "strategy")
 
 
-def _gap_cell(difference: Estimate | None) -> Cell:
+def difference_cell(difference: Estimate | None) -> Cell:
     """A paired difference with its interval; nothing for the reference itself, or where it is not defined."""
     if difference is None or difference.value is None or difference.low is None or difference.high is None:
         return Cell("")

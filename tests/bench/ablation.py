@@ -1,7 +1,9 @@
 """What each ingredient of training is worth: `recipes/ablation.yaml` with one thing changed at a time.
 
-Run: python tests/bench/ablation.py [--registry DIR] [--only NAME ...]. Everything is seeded (the recipe's seed), the
-figures are from report posts, and finished variants are not trained again.
+Run: python tests/bench/ablation.py [--registry DIR] [--only NAME ...] [--markdown FILE]. Everything is seeded (the
+recipe's seed), the figures are from report posts, and finished variants are not trained again. All variants answer the
+same posts and are resampled together, so differences are paired. Their intervals are of the posts alone: `another seed`
+shows what a training moves by itself.
 """
 
 from __future__ import annotations
@@ -10,24 +12,33 @@ import argparse
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from hatex.commands.options import build_console
-from hatex.evaluation.run import EvalRun
+from hatex.engine import load_engine
+from hatex.evaluation.catalogue import METRICS
+from hatex.evaluation.document import Cell, Document, Gaps, Table
+from hatex.evaluation.estimate import Bootstrap
+from hatex.evaluation.gold import Scored
+from hatex.evaluation.report import difference_cell
+from hatex.evaluation.report_markdown import markdown_report
+from hatex.evaluation.sheet import MEAN, Sheet, fill_sheet
 from hatex.recipe import Recipe, load_recipe
 from hatex.registry import Registry
+from hatex.render.evaluate import render_document
 from hatex.types import Progress
-from hatex.workflows.evaluate import evaluate
+from hatex.workflows.evaluation_data import load_data
+from hatex.workflows.evaluation_passes import EvalState, gate_sets, score_sets
 from hatex.workflows.train import train
 
 AS_IT_STANDS = "as it stands"
 CHANGES = {
     AS_IT_STANDS: (),
+    "another seed": ("train.seed=1",),
     "majority instead of all votes": ("train.votes=majority",),
     "no formatting noise": ("train.formatting_noise=0", "train.router.formatting_noise=0"),
     "no explanation loss": ("train.explanation_weight=0",),
@@ -35,6 +46,8 @@ CHANGES = {
         *(f"train.adapters.{name}.rows.contrast=1" for name in ("full", "microblog", "forums", "wiki")),
         *(f"train.adapters.{name}.rows.insults=1" for name in ("forums", "wiki")),
     ),
+    "steps of one length": ("train.accumulate=1", "train.batch_tokens=1600"),
+    "twice the rank": ("train.lora.r=16", "train.lora.alpha=32"),
     "all platform adapters start from full": tuple(
         f"train.adapters.{name}.init=full" for name in ("microblog", "wiki", "forums")
     ),
@@ -47,25 +60,38 @@ CHANGES = {
         "train.adapters.forums.partners=[full, microblog, wiki]",
     ),
 }
-METRICS = ("macro_f1", "auroc", "soft_cross_entropy")
+BLEND = "blend"
+RIVALS = ("full", "uniform")
+"""Strategies that every variant is asked for beside its blend: is the blend still above them?"""
+SHOWN = ("macro_f1", "auroc", "soft_cross_entropy")
+
+ByStrategy = Mapping[str, Mapping[str, Scored]]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Report posts as one variant answers them, by strategy and data set; `absent` says why there is no answer."""
+
+    scored: ByStrategy
+    absent: Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Report figures of one variant: as posts are written, and in the one common form."""
+    """One variant on posts as they are written, and in the one common form."""
 
-    as_written: EvalRun
-    common: EvalRun
+    as_written: Answered
+    common: Answered
 
 
 def measure(name: str, registry: Registry, progress: Progress) -> Outcome:
-    """Train what is not trained yet, then evaluate."""
+    """Train what is not trained yet, then answer the report posts."""
     recipe = load_recipe("ablation", CHANGES[name])
     train(recipe, registry, resume=True, progress=progress)
-    blend_alone: dict[str, object] = {"strategies": ("blend",)}
+    every = {} if name == AS_IT_STANDS else {"strategies": (BLEND, *RIVALS)}
     return Outcome(
-        _evaluate(recipe, registry, progress, {} if name == AS_IT_STANDS else blend_alone),
-        _evaluate(recipe, registry, progress, blend_alone | {"form": "common", "suites": ()}),
+        _answer(recipe, registry, progress, every),
+        _answer(recipe, registry, progress, {"strategies": (BLEND,), "form": "common"}),
     )
 
 
@@ -77,44 +103,76 @@ def share_models(registry: Path, folder: Path) -> None:
                 shutil.copytree(found, folder / kind, copy_function=os.link)
 
 
-def _evaluate(
+def _answer(
     recipe: Recipe, registry: Registry, progress: Progress, changes: Mapping[str, object]
-) -> EvalRun:
+) -> Answered:
     section = recipe.require("eval").model_copy(update=changes)
-    return evaluate(recipe.model_copy(update={"eval": section}), registry, progress=progress)
+    engine = load_engine(recipe, registry, progress=progress)
+    state = EvalState.start(section, engine, load_data(section, progress), progress)
+    gate_sets(state)
+    score_sets(state, engine)
+    return Answered(state.scored, state.absent)
 
 
-def variants_table(outcomes: dict[str, Outcome], seed: int) -> Table:
-    """One row a variant: blend over all report sets, and the share of right answers on the suite's two sides."""
-    table = Table(title=f"Training: one thing changed at a time (blend, mean of report sets, seed {seed})")
-    table.add_column("variant")
-    for heading in (*METRICS, "macro_f1, common form", "suite: hateful", "suite: not hateful"):
-        table.add_column(heading, justify="right")
-    for name, outcome in outcomes.items():
-        mean = outcome.as_written.results["blend"]["mean"]
-        common = outcome.common.results["blend"]["mean"]["macro_f1"]
-        sides = [
-            str(side) for suite in outcome.as_written.suites for side in (suite.hateful, suite.non_hateful)
-        ]
-        table.add_row(name, *(str(mean[metric]) for metric in METRICS), str(common), *sides)
-    return table
+def describe(outcomes: Mapping[str, Outcome], recipe: Recipe) -> Document:
+    """Variants beside the recipe as it stands, and this one's strategies beside its blend."""
+    section = recipe.require("eval")
+    bootstrap = Bootstrap(section.seed, section.resamples, section.confidence)
+    facts = (
+        f"seed {recipe.require('train').seed}, up to {section.posts_per_set} report posts a set, the mean over sets",
+        f"{section.confidence:.0%} intervals from {section.resamples:,} resamples of the posts, paired",
+    )
+    written = _fill({name: each.as_written.scored[BLEND] for name, each in outcomes.items()}, bootstrap)
+    common = _fill({name: each.common.scored[BLEND] for name, each in outcomes.items()}, bootstrap)
+    columns = [(name, written, name) for name in SHOWN] + [("macro_f1, common form", common, "macro_f1")]
+    rivals = {name: dict(_rivals(each, bootstrap)) for name, each in outcomes.items()}
+    first = next(iter(outcomes))
+    variants = _table("Training: one thing changed at a time (blend)", columns, first)
+    beside = tuple(Cell(f"{rival} minus blend", "macro_f1") for rival in RIVALS)
+    rows = tuple((*row, *(rivals[row[0].text][rival] for rival in RIVALS)) for row in variants.rows)
+    tables = [Table(variants.title, (*variants.columns, *beside), rows, variants.notes, "variant")]
+    if AS_IT_STANDS in outcomes:
+        answered = outcomes[AS_IT_STANDS].as_written
+        sheet = _fill(answered.scored, bootstrap, answered.absent)
+        tables.append(_table("Strategies, as it stands", [(name, sheet, name) for name in SHOWN], BLEND))
+    return Document("What each ingredient of training is worth", facts, tuple(tables))
 
 
-def strategies_table(run: EvalRun) -> Table:
-    """One row a strategy of the recipe as it stands, with its paired difference to blend."""
-    table = Table(title="Strategies (mean of report sets)")
-    for heading in ("strategy", "macro_f1", "minus blend"):
-        table.add_column(heading)
-    for strategy, cells in run.results.items():
-        difference = run.differences.get(strategy, {}).get("mean", {}).get("macro_f1")
-        table.add_row(strategy, str(cells["mean"]["macro_f1"]), "" if difference is None else str(difference))
-    return table
+def _fill(
+    scored: ByStrategy, bootstrap: Bootstrap, absent: Mapping[str, Mapping[str, str]] | None = None
+) -> Sheet:
+    metrics = [METRICS[name] for name in SHOWN]
+    return fill_sheet(scored, absent or {}, next(iter(scored)), metrics, bootstrap, lambda _: None)
+
+
+def _rivals(outcome: Outcome, bootstrap: Bootstrap) -> Iterator[tuple[str, Cell]]:
+    scored = outcome.as_written.scored
+    sheet = _fill({name: scored[name] for name in (BLEND, *RIVALS)}, bootstrap)
+    for rival in RIVALS:
+        yield rival, difference_cell(sheet.differences[rival][MEAN]["macro_f1"])
+
+
+def _table(title: str, columns: list[tuple[str, Sheet, str]], reference: str) -> Table:
+    """One row a variant or strategy: the reference's own figures, of all others how far they are from these."""
+    gaps = Gaps()
+    rows = []
+    for name in columns[0][1].results:
+        cells = [Cell(name)]
+        for heading, sheet, metric in columns:
+            if name == reference:
+                cells.append(gaps.cell(sheet.results[name][MEAN][metric], heading))
+            else:
+                cells.append(difference_cell(sheet.differences[name][MEAN][metric]))
+        rows.append(tuple(cells))
+    heads = tuple(Cell(heading, f"{METRICS[metric].better} is better") for heading, _sheet, metric in columns)
+    return Table(title, heads, tuple(rows), gaps.notes())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--registry", type=Path, default=Path("build/ablation"))
     parser.add_argument("--only", nargs="*", default=list(CHANGES), choices=CHANGES)
+    parser.add_argument("--markdown", type=Path)
     arguments = parser.parse_args()
     progress = build_console(as_json=False, quiet=False).progress()
     outcomes = {}
@@ -122,10 +180,10 @@ def main() -> None:
         folder = (arguments.registry / re.sub(r"\W+", "-", name)).resolve()
         share_models(arguments.registry.resolve(), folder)
         outcomes[name] = measure(name, Registry(folder, None), progress)
-    console = Console(width=150)
-    if AS_IT_STANDS in outcomes:
-        console.print(strategies_table(outcomes[AS_IT_STANDS].as_written))
-    console.print(variants_table(outcomes, load_recipe("ablation").require("train").seed))
+    document = describe(outcomes, load_recipe("ablation"))
+    Console(width=170).print(render_document(document, 170))
+    if arguments.markdown is not None:
+        arguments.markdown.write_text(markdown_report(document), encoding="utf-8")
 
 
 if __name__ == "__main__":
