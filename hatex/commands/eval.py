@@ -85,9 +85,10 @@ def command(
     console = build_console(as_json=as_json, quiet=quiet)
     for path in filter(None, (html, markdown, answers, posts_to)):
         check_output(path)
-    if posts_to is not None and any((html, markdown, answers, predictions, compare, against, explanations)):
+    files = (html, markdown, answers, predictions, compare, against)
+    if posts_to is not None and any((*files, strategies, metrics, suites, explanations, no_baseline)):
         raise UsageError(
-            "--posts-to evaluates nothing: it goes with --data, --posts and --all alone",
+            "--posts-to evaluates nothing: it goes with --data, --posts, --all and --gate alone",
             hint="leave the other options out",
         )
     if compare is not None:

@@ -57,12 +57,13 @@ def _write(
 ) -> None:
     from hatex.evaluation.report_html import html_report
     from hatex.evaluation.report_markdown import markdown_report
+    from hatex.workflows.partial import write_whole
 
     if markdown is not None:
-        markdown.write_text(markdown_report(document), encoding="utf-8")
+        write_whole(markdown, markdown_report(document).encode())
         console.note(f"wrote {markdown}")
     if html is not None:
-        html.write_text(html_report(document, figures()), encoding="utf-8")
+        write_whole(html, html_report(document, figures()).encode())
         console.note(f"wrote {html}")
 
 

@@ -22,7 +22,7 @@ from hatex.jsonl import dump_line
 from hatex.types import LABELS, NO_PROGRESS, Progress
 from hatex.workflows.evaluate import require_section
 from hatex.workflows.evaluation_data import EvalData, load_data
-from hatex.workflows.partial import PartialFile
+from hatex.workflows.partial import write_whole
 
 if TYPE_CHECKING:
     from hatex.recipe import Recipe
@@ -35,14 +35,15 @@ _SUM_TOLERANCE: Final = 1e-3
 def write_posts(recipe: Recipe, path: Path, *, progress: Progress = NO_PROGRESS) -> dict[str, int]:
     """Write the posts that the recipe evaluates as JSONL (`id`, `text`, `dataset`), each as it is to be answered.
 
-    Labels are left out. Returns the number of posts of each data set. Raises UsageError where `path` cannot be written.
+    Labels are left out. Returns the number of posts of each data set.
     """
     sets = load_data(require_section(recipe), progress)
-    with PartialFile(path, resume=False) as file:
-        for each in sets:
-            for post_id, text in zip(each.gold.ids, each.texts, strict=True):
-                file.write(dump_line({"id": post_id, "text": text, "dataset": each.gold.dataset}))
-        file.finish()
+    lines = [
+        dump_line({"id": post_id, "text": text, "dataset": each.gold.dataset})
+        for each in sets
+        for post_id, text in zip(each.gold.ids, each.texts, strict=True)
+    ]
+    write_whole(path, b"".join(lines))
     return {each.gold.dataset: len(each.gold) for each in sets}
 
 

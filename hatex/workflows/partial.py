@@ -26,6 +26,28 @@ def check_output(path: Path) -> None:
         raise UsageError("the output file is a folder", where=str(path), hint="name a file in it")
 
 
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file in one piece: a run that is killed leaves the old one, or none. Devices and pipes are written to."""
+    path = _behind_link(path)
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with scratch.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _behind_link(path: Path) -> Path:
+    """The file that a symbolic link leads to, so that it is this one which is replaced; any other path as it is."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
 class PartialFile:
     """JSONL on its way to `path`; as a context it closes the partial file and leaves it for `resume`.
 
@@ -35,7 +57,7 @@ class PartialFile:
     """
 
     def __init__(self, path: Path, *, resume: bool) -> None:
-        self.path = Path(os.path.realpath(path)) if path.is_symlink() else path
+        self.path = _behind_link(path)
         check_output(self.path)
         if self.path.exists() and not self.path.is_file():
             raise UsageError(

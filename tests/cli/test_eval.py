@@ -134,7 +134,13 @@ def test_posts_for_another_model_come_back_as_predictions(hatex_eval, folder, tm
 
 
 def test_posts_to_goes_with_nothing_that_evaluates(hatex_eval, tmp_path):
-    for option in ("--explanations", "--html=a.html", "--predictions=a.jsonl"):
+    for option in (
+        "--explanations",
+        "--html=a.html",
+        "--predictions=a.jsonl",
+        "--strategy=full",
+        "--no-baseline",
+    ):
         code, out, err = hatex_eval("--posts-to", str(tmp_path / "p"), option, predictions=False)
         assert (code, out) == (2, "")
         assert "evaluates nothing" in err

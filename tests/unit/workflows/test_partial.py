@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hatex.errors import HatexError, UsageError
-from hatex.workflows.partial import PartialFile
+from hatex.workflows.partial import PartialFile, write_whole
 
 LINE = b'{"schema": 1, "id": 1}\n'
 
@@ -179,3 +179,35 @@ def test_devices_and_pipes_are_not_replaced(tmp_path) -> None:
     os.mkfifo(partial_of(answers))
     with pytest.raises(UsageError, match="the unfinished output would have this name"):
         PartialFile(answers, resume=True).__enter__()
+
+
+def test_a_file_written_whole_replaces_what_a_link_leads_to_and_leaves_nothing_beside(tmp_path) -> None:
+    (tmp_path / "real.md").write_bytes(b"before")
+    (tmp_path / "link.md").symlink_to("real.md")
+    write_whole(tmp_path / "link.md", b"after")
+    assert (tmp_path / "real.md").read_bytes() == b"after"
+    assert (tmp_path / "link.md").is_symlink()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["link.md", "real.md"]
+
+
+def test_a_file_that_cannot_be_written_whole_keeps_what_it_held(tmp_path, monkeypatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "report.md"
+    path.write_bytes(b"before")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(path, b"after")
+    assert path.read_bytes() == b"before"
+    assert [each.name for each in tmp_path.iterdir()] == ["report.md"]
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(pipe, b"all of it")
+    assert os.read(reader, 99) == b"all of it"
+    os.close(reader)
+    assert pipe.is_fifo()
