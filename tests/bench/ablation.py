@@ -1,8 +1,8 @@
 """What each ingredient of training is worth: `recipes/ablation.yaml` with one thing changed at a time.
 
 Run: python tests/bench/ablation.py [--registry DIR] [--only NAME ...] [--markdown FILE]. Everything is seeded (the
-recipe's seed), the figures are from report posts, and finished variants are not trained again. All variants answer the
-same posts and are resampled together, so differences are paired. Their intervals are of the posts alone: `another seed`
+recipe's seed), the figures are from report posts, and nothing that is done is done again. All variants answer the same
+posts and are resampled together, so differences are paired. Their intervals are of the posts alone: `another seed`
 shows what a training moves by itself.
 """
 
@@ -31,8 +31,10 @@ from hatex.recipe import Recipe, load_recipe
 from hatex.registry import Registry
 from hatex.render.evaluate import render_document
 from hatex.types import Progress
+from hatex.workflows.evaluation_answers import keep_answers
 from hatex.workflows.evaluation_data import load_data
 from hatex.workflows.evaluation_passes import EvalState, gate_sets, score_sets
+from hatex.workflows.partial import write_whole
 from hatex.workflows.train import train
 
 AS_IT_STANDS = "as it stands"
@@ -110,7 +112,8 @@ def _answer(
     engine = load_engine(recipe, registry, progress=progress)
     state = EvalState.start(section, engine, load_data(section, progress), progress)
     gate_sets(state)
-    score_sets(state, engine)
+    with keep_answers(engine, registry.root / "answers.jsonl") as answers:
+        score_sets(state, answers)
     return Answered(state.scored, state.absent)
 
 
@@ -183,7 +186,7 @@ def main() -> None:
     document = describe(outcomes, load_recipe("ablation"))
     Console(width=170).print(render_document(document, 170))
     if arguments.markdown is not None:
-        arguments.markdown.write_text(markdown_report(document), encoding="utf-8")
+        write_whole(arguments.markdown, markdown_report(document).encode())
 
 
 if __name__ == "__main__":
