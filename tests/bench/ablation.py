@@ -12,8 +12,8 @@ import argparse
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -28,11 +28,12 @@ from hatex.evaluation.report import difference_cell
 from hatex.evaluation.report_markdown import markdown_report
 from hatex.evaluation.sheet import MEAN, Sheet, fill_sheet
 from hatex.recipe import Recipe, load_recipe
+from hatex.recipe.evaluate import EvalSection
 from hatex.registry import Registry
 from hatex.render.evaluate import render_document
 from hatex.types import Progress
 from hatex.workflows.evaluation_answers import keep_answers
-from hatex.workflows.evaluation_data import load_data
+from hatex.workflows.evaluation_data import EvalData, load_data
 from hatex.workflows.evaluation_passes import EvalState, gate_sets, score_sets
 from hatex.workflows.partial import write_whole
 from hatex.workflows.train import train
@@ -101,15 +102,37 @@ class Outcome:
     common: Answered
 
 
-def measure(name: str, registry: Registry, progress: Progress) -> Outcome:
+@dataclass(frozen=True)
+class Posts:
+    """The report posts of all variants, as written and in the one common form."""
+
+    as_written: Sequence[EvalData]
+    common: Sequence[EvalData]
+
+    @staticmethod
+    def load(section: EvalSection, progress: Progress) -> Posts:
+        """Raises as `load_data`."""
+        as_written = load_data(section, progress)
+        return Posts(as_written, [replace(each, form="common") for each in as_written])
+
+
+def measure(name: str, registry: Registry, posts: Posts, progress: Progress) -> Outcome:
     """Train what is not trained yet, then answer the report posts."""
     recipe = load_recipe("ablation", CHANGES[name])
     train(recipe, registry, resume=True, progress=progress)
-    every = {} if name == AS_IT_STANDS else {"strategies": (BLEND, *RIVALS)}
-    return Outcome(
-        _answer(recipe, registry, progress, every),
-        _answer(recipe, registry, progress, {"strategies": (ANSWERS_BY.get(name, BLEND),), "form": "common"}),
-    )
+    engine = load_engine(recipe, registry, progress=progress)
+    section = recipe.require("eval")
+    asked = section.strategies if name == AS_IT_STANDS else (BLEND, *RIVALS)
+    with keep_answers(engine, registry.root / "answers.jsonl") as answers:
+
+        def answer(sets: Sequence[EvalData], strategies: Sequence[str]) -> Answered:
+            narrowed = section.model_copy(update={"strategies": tuple(strategies)})
+            state = EvalState.start(narrowed, engine, sets, progress)
+            gate_sets(state)
+            score_sets(state, answers)
+            return Answered(state.scored, state.absent)
+
+        return Outcome(answer(posts.as_written, asked), answer(posts.common, [ANSWERS_BY.get(name, BLEND)]))
 
 
 def share_models(registry: Path, folder: Path) -> None:
@@ -118,18 +141,6 @@ def share_models(registry: Path, folder: Path) -> None:
         for found in sorted(registry.glob(f"*/{kind}")):
             if not (folder / kind).exists():
                 shutil.copytree(found, folder / kind, copy_function=os.link)
-
-
-def _answer(
-    recipe: Recipe, registry: Registry, progress: Progress, changes: Mapping[str, object]
-) -> Answered:
-    section = recipe.require("eval").model_copy(update=changes)
-    engine = load_engine(recipe, registry, progress=progress)
-    state = EvalState.start(section, engine, load_data(section, progress), progress)
-    gate_sets(state)
-    with keep_answers(engine, registry.root / "answers.jsonl") as answers:
-        score_sets(state, answers)
-    return Answered(state.scored, state.absent)
 
 
 def describe(outcomes: Mapping[str, Outcome], recipe: Recipe) -> Document:
@@ -194,12 +205,14 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path)
     arguments = parser.parse_args()
     progress = build_console(as_json=False, quiet=False).progress()
+    recipe = load_recipe("ablation")
+    posts = Posts.load(recipe.require("eval"), progress)
     outcomes = {}
     for name in arguments.only:
         folder = (arguments.registry / re.sub(r"\W+", "-", name)).resolve()
         share_models(arguments.registry.resolve(), folder)
-        outcomes[name] = measure(name, Registry(folder, None), progress)
-    document = describe(outcomes, load_recipe("ablation"))
+        outcomes[name] = measure(name, Registry(folder, None), posts, progress)
+    document = describe(outcomes, recipe)
     Console(width=170).print(render_document(document, 170))
     if arguments.markdown is not None:
         write_whole(arguments.markdown, markdown_report(document).encode())
