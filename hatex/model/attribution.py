@@ -40,14 +40,18 @@ def integrated_gradients(
         origin, goal = embed(start).float(), embed(tokens).float()
     points = (torch.arange(steps, device=lm.device) + 0.5) / steps
     total = torch.zeros_like(goal)
-    # One point at a time still keeps what every block computed for its backward pass: the batch bounds memory.
-    for part in torch.split(points, max(1, max_tokens // len(ids))):
-        path = (origin + part[:, None, None] * (goal - origin)).to(lm.dtype).requires_grad_()
-        with torch.enable_grad(), lm.lock:
-            logits = label_logits(lm, tokens, path, labels, gates)
-            chosen = torch.softmax(scale * logits + bias.to(logits), -1)[:, label]
-            (gradient,) = torch.autograd.grad(chosen.sum(), path)
-        total += gradient.float().sum(0)
+    with torch.enable_grad(), lm.lock:
+        # A large base would keep gigabytes of one long post for the backward pass.
+        lm.checkpoint_activations(True)
+        try:
+            for part in torch.split(points, max(1, max_tokens // len(ids))):
+                path = (origin + part[:, None, None] * (goal - origin)).to(lm.dtype).requires_grad_()
+                logits = label_logits(lm, tokens, path, labels, gates)
+                chosen = torch.softmax(scale * logits + bias.to(logits), -1)[:, label]
+                (gradient,) = torch.autograd.grad(chosen.sum(), path)
+                total += gradient.float().sum(0)
+        finally:
+            lm.checkpoint_activations(False)
     attributed: Tensor = (total / steps * (goal - origin)).sum(-1)
     return attributed[post.start : post.stop].cpu()
 

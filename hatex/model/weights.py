@@ -111,7 +111,10 @@ class _Scratch(local):
             if count * dtype.itemsize > LARGE:
                 give_large_back()
             self.values = torch.empty(0)  # the old one goes first
-            self.values = torch.empty(count, dtype=dtype)
+            with torch.inference_mode(
+                False
+            ):  # gradients may be asked for next, and could not use it otherwise
+                self.values = torch.empty(count, dtype=dtype)
         return self.values[:count]
 
 

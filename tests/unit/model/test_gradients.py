@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from hatex.errors import ModelError
+from hatex.model.attribution import integrated_gradients, label_logits
 from hatex.model.cache import PromptCache
 from hatex.model.functions import BlendedLinear, join_heads, rms_norm, split_heads, swiglu
 from hatex.model.gatedlm import GatedLM
@@ -153,6 +155,45 @@ def test_recomputed_blocks_keep_the_bases_own_dropout_off(load: Load) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_integrated_gradients_keep_little_and_are_those_of_one_plain_pass(
+    load: Load, architecture: str
+) -> None:
+    lm = load(architecture)
+    lm.attach(random_adapters(lm, MIXED))
+    ids, gates, labels, filler = list(range(2, 12)), torch.tensor([0.5, 0.2, 0.3]), [3, 4, 5], 1
+    kept: list[int] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept.append(tensor.nbytes)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        found = integrated_gradients(
+            lm,
+            ids,
+            range(2, 9),
+            filler,
+            labels,
+            1,
+            gates,
+            scale=1.5,
+            bias=torch.zeros(3),
+            steps=1,
+            max_tokens=99,
+        )
+        little = sum(kept)
+        kept.clear()
+        start = torch.tensor(ids[:2] + 7 * [filler] + ids[9:])
+        embed = lm.model.get_input_embeddings()
+        origin, goal = embed(start).detach(), embed(torch.tensor(ids)).detach()
+        path = ((origin + goal) / 2)[None].requires_grad_()
+        logits = label_logits(lm, torch.tensor(ids), path, labels, gates)
+        (gradient,) = torch.autograd.grad((1.5 * logits).softmax(-1)[0, 1], path)
+    assert_same({"": found}, {"": (gradient[0] * (goal - origin)).sum(-1)[2:9]})
+    assert little < sum(kept) / 4
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
 def test_gradients_after_an_evaluation_pass_are_those_without_one(load: Load, architecture: str) -> None:
     lm, batch = load(architecture), random_batch(4, 3)
     lm.attach(random_adapters(lm, MIXED), trainable=True)
@@ -240,3 +281,19 @@ def test_dropout_leaves_evaluation_alone_and_keeps_the_mean(load: Load) -> None:
     assert drawn.std() > 0
     with torch.no_grad():
         assert abs(loss_of(lm, batch, batch.gates).item() - expected) < 1e-5
+
+
+def test_a_weight_that_was_unpacked_for_scoring_first_is_unpacked_for_gradients_next() -> None:
+    packed = quantize(torch.randn(64, 32, dtype=torch.bfloat16), 64)
+    weight = build_weight(packed, "dequantize", torch.float32)
+    x = torch.randn(3, 32, requires_grad=True)
+
+    def score_then_learn() -> None:
+        with torch.inference_mode():
+            weight(x)
+        weight(x).sum().backward()
+
+    # The room to unpack into is each thread's own, and allocated by the first weight.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(score_then_learn).result()
+    torch.testing.assert_close(x.grad, weight.dequantized().sum(0).expand(3, -1))
