@@ -67,6 +67,7 @@ bench: dev  ## Speed and memory beside everything hatex is compared with; on slo
 	$(BIN)/python tests/bench/explain_time.py
 	$(BIN)/python tests/bench/wrappers.py --posts $$(( $(POSTS) < 200 ? $(POSTS) : 200 ))
 	$(BIN)/python tests/bench/engine.py --posts $(POSTS)
+	$(BIN)/python tests/bench/training_steps.py --posts $$(( $(POSTS) < 256 ? $(POSTS) : 256 ))
 
 bench-7b: dev
 	$(BIN)/python tests/bench/llama7b.py
