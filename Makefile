@@ -56,7 +56,7 @@ starter-report: install  ## Print the README's tables again; goes on from build/
 	$(BIN)/hatex eval unseen --metric auroc
 	$(BIN)/hatex eval targets --markdown build/targets.md || test $$? = 3  # 3: an aim is missed, and the table says which
 
-ablation: dev  ## What each ingredient of training is worth, on a small share of the rows (about 45 minutes).
+ablation: dev  ## What each ingredient of training is worth, on a small share of the rows (a good hour and a half with AMX); resumes.
 	$(BIN)/hatex prepare starter --only data
 	$(BIN)/python tests/bench/ablation.py --markdown build/ablation.md
 
