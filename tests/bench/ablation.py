@@ -51,9 +51,6 @@ CHANGES = {
     ),
     "steps of one length": ("train.accumulate=1", "train.batch_tokens=1600"),
     "twice the rank": ("train.lora.r=16", "train.lora.alpha=32"),
-    "all platform adapters start from full": tuple(
-        f"train.adapters.{name}.init=full" for name in ("microblog", "wiki", "forums")
-    ),
     "platform adapters start anew": tuple(
         f"train.adapters.{name}.init=null" for name in ("microblog", "forums", "wiki")
     ),
