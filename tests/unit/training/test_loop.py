@@ -39,6 +39,7 @@ def trainer_of(ground, tokenizer, make_example, tmp_path):
             "data": "d",
             "adapters": {"a": {}},
             "batch_tokens": 300,
+            "accumulate": 1,
             "lora": {"r": 2},
             "lr": 1e-2,
         } | train

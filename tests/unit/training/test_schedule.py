@@ -69,7 +69,7 @@ def job(**train) -> Job:
     rows = [TrainingRow(str(i), "d", (1,) * (1 + i % 7), 0, (), share, 1.0) for i in range(40)]
     section = AdapterSection(epochs=epochs)
     settings = TrainSection.model_validate(
-        {"data": "d", "adapters": {"a": section}, "batch_tokens": 20} | train
+        {"data": "d", "adapters": {"a": section}, "batch_tokens": 20, "accumulate": 1} | train
     )
     return Job("a", section, settings, rows, [], 0, "", None)
 
