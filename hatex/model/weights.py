@@ -111,9 +111,8 @@ class _Scratch(local):
             if count * dtype.itemsize > LARGE:
                 give_large_back()
             self.values = torch.empty(0)  # the old one goes first
-            with torch.inference_mode(
-                False
-            ):  # gradients may be asked for next, and could not use it otherwise
+            # Gradients may be asked for next, and could not use what inference mode allocates.
+            with torch.inference_mode(False):
                 self.values = torch.empty(count, dtype=dtype)
         return self.values[:count]
 

@@ -154,14 +154,16 @@ def describe(outcomes: Mapping[str, Outcome], recipe: Recipe) -> Document:
     columns = [(name, written, name) for name in SHOWN] + [("macro_f1, common form", common, "macro_f1")]
     rivals = {name: dict(_rivals(each, bootstrap)) for name, each in outcomes.items()}
     first = next(iter(outcomes))
-    variants = _table("Training: one thing changed at a time", columns, first)
+    variants = _table("Training: one thing changed at a time", "variant", columns, first)
     beside = tuple(Cell(f"{rival} minus blend", "macro_f1") for rival in RIVALS)
     rows = tuple((*row, *(rivals[row[0].text][rival] for rival in RIVALS)) for row in variants.rows)
-    tables = [Table(variants.title, (*variants.columns, *beside), rows, variants.notes, "variant")]
+    tables = [replace(variants, columns=(*variants.columns, *beside), rows=rows)]
     if AS_IT_STANDS in outcomes:
         answered = outcomes[AS_IT_STANDS].as_written
         sheet = _fill(answered.scored, bootstrap, answered.absent)
-        tables.append(_table("Strategies, as it stands", [(name, sheet, name) for name in SHOWN], BLEND))
+        tables.append(
+            _table("Strategies, as it stands", "strategy", [(name, sheet, name) for name in SHOWN], BLEND)
+        )
     return Document("What each ingredient of training is worth", facts, tuple(tables))
 
 
@@ -179,7 +181,7 @@ def _rivals(outcome: Outcome, bootstrap: Bootstrap) -> Iterator[tuple[str, Cell]
         yield rival, difference_cell(sheet.differences[rival][MEAN]["macro_f1"])
 
 
-def _table(title: str, columns: list[tuple[str, Sheet, str]], reference: str) -> Table:
+def _table(title: str, first: str, columns: list[tuple[str, Sheet, str]], reference: str) -> Table:
     """One row a variant or strategy: the reference's own figures, of all others how far they are from these."""
     gaps = Gaps()
     rows = []
@@ -192,7 +194,7 @@ def _table(title: str, columns: list[tuple[str, Sheet, str]], reference: str) ->
                 cells.append(difference_cell(sheet.differences[name][MEAN][metric]))
         rows.append(tuple(cells))
     heads = tuple(Cell(heading, f"{METRICS[metric].better} is better") for heading, _sheet, metric in columns)
-    return Table(title, heads, tuple(rows), gaps.notes())
+    return Table(title, heads, tuple(rows), gaps.notes(), first)
 
 
 def main() -> None:
