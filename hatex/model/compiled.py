@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hatex.errors import ModelError
 from hatex.model.functions import with_room
+from hatex.model.gated import Groups
 
 
 class CompiledFunctions:
@@ -33,9 +34,9 @@ class CompiledFunctions:
         self._add = torch.compile(_add, dynamic=True)
 
     @staticmethod
-    def fits(shape: tuple[int, int]) -> bool:
-        """Whether it serves a batch of (rows, tokens); each special shape would be a compilation."""
-        return min(shape) > 1 and not torch.is_grad_enabled()
+    def fits(groups: Groups) -> bool:
+        """Whether it serves a batch of these groups; each special shape would be a compilation."""
+        return min(map(min, groups)) > 1 and not torch.is_grad_enabled()
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float, room: int = 0) -> Tensor:
         """`functions.rms_norm`."""

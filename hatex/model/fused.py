@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hatex.model.functions import BlendedLinear, Block, add, write_updates
-from hatex.model.gated import GatedLinear, Layout, LoraStack
+from hatex.model.gated import GatedLinear, Groups, Layout, LoraStack
 from hatex.model.weights import ResidentWeight
 
 
@@ -89,22 +89,22 @@ class FusedLinear(nn.Module):
             self.gates.is_reference or any(stack.dropout for stack in self.stacks)
         )
 
-    def forward(self, x: Tensor, tokens: int) -> Tensor:
+    def forward(self, x: Tensor, groups: Groups) -> Tensor:
         """Outputs of all layers side by side, shape (total, sum of outs).
 
-        x (total, in + `room`) holds `tokens` tokens of every row of the batch, and may hold more behind them.
+        x (total, in + `room`) holds the tokens of every row of the batch, and may hold more behind them.
         """
         if self.gates.is_bare or not self.stacks:
             return F.linear(x, self.weight[:, : self.in_features])
         if self._goes_apart():
-            by_row = self._by_row(x, tokens)
+            by_row = self._by_row(x, groups)
             y = torch.cat([layer(by_row) for layer in self.layers], dim=-1).flatten(0, 1)
             return F.pad(y, (0, 0, 0, len(x) - len(y)))
         if not self.is_frozen:
             self._copy_factors()
         if not torch.is_grad_enabled():
-            return F.linear(self._updated(x, tokens), self.weight)
-        factors = self.gates.factors_by_token(self, tokens, len(x))
+            return F.linear(self._updated(x, groups), self.weight)
+        factors = self.gates.factors_by_token(self, groups, len(x))
         parameters = [factor for stack in self.stacks for factor in (stack.A, stack.B)]
         return cast(
             Tensor,
@@ -112,31 +112,32 @@ class FusedLinear(nn.Module):
         )
 
     def add_to(
-        self, residual: Tensor, x: Tensor, tokens: int, add: Callable[[Tensor, Tensor], Tensor] = add
+        self, residual: Tensor, x: Tensor, groups: Groups, add: Callable[[Tensor, Tensor], Tensor] = add
     ) -> Tensor:
-        """`residual + self(x, tokens)`; without gradients the sum is written into `residual`."""
+        """`residual + self(x, groups)`; without gradients the sum is written into `residual`."""
         if torch.is_grad_enabled() or residual.dtype != x.dtype:
-            return add(residual, self.forward(x, tokens))
+            return add(residual, self.forward(x, groups))
         weight = self.weight[:, : x.shape[1]]
         if self.room:
-            x = self._updated(x, tokens)
+            x = self._updated(x, groups)
         return residual.addmm_(x, weight.t())
 
-    def _updated(self, x: Tensor, tokens: int) -> Tensor:
+    def _updated(self, x: Tensor, groups: Groups) -> Tensor:
         """`x` with the blended low-rank columns in its room. Without gradients."""
         if not self.gates.is_reference:
-            write_updates(x, self.A, self.gates.factors_by_token(self, tokens, len(x)))
+            write_updates(x, self.A, self.gates.factors_by_token(self, groups, len(x)))
             return x
-        by_row = self._by_row(x, tokens)
+        by_row = self._by_row(x, groups)
         x[:, self.in_features :] = 0
         for stack, (_, columns) in zip(self.stacks, self.blocks, strict=True):
             update = stack.updates(by_row, self.gates).flatten(0, 1)
             x[: len(update), self.in_features :][:, columns] = update
         return x
 
-    def _by_row(self, x: Tensor, tokens: int) -> Tensor:
-        """The own columns of x, shape (rows, tokens, in)."""
-        return x[: self.gates.rows * tokens, : self.in_features].view(-1, tokens, self.in_features)
+    def _by_row(self, x: Tensor, groups: Groups) -> Tensor:
+        """The own columns of x, shape (rows, tokens, in). Raises ValueError for more than one group."""
+        ((rows, tokens),) = groups
+        return x[: rows * tokens, : self.in_features].view(rows, tokens, self.in_features)
 
 
 def _ends(sizes: Sequence[int]) -> list[int]:

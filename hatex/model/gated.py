@@ -25,6 +25,10 @@ from hatex.model.weights import Nf4Weight, ResidentWeight
 Layout = tuple[tuple[int, int, float], ...]
 """(adapter, rank, scaling) of every part of a stack."""
 
+Groups = tuple[tuple[int, int], ...]
+"""(rows, tokens) of each group of rows of one length, of a batch that holds the tokens of all rows one behind the
+other; scoring has one group a batch."""
+
 
 class RankColumns(Protocol):
     """Low-rank columns of any adapters: which adapter each belongs to, and that adapter's scaling."""
@@ -41,7 +45,7 @@ class GateState:
         self._gates: Tensor | None = None
         self._reference = False
         self._factors: dict[Layout, Tensor] = {}
-        self._by_token: dict[tuple[Layout, int, int], Tensor] = {}
+        self._by_token: dict[tuple[Layout, Groups, int], Tensor] = {}
         self.tokens: int | None = None
         """Tokens a row in the running batch, for architectures that flatten rows and tokens on the way."""
 
@@ -54,11 +58,6 @@ class GateState:
         self._reference = reference
         self._factors.clear()
         self._by_token.clear()
-
-    @property
-    def rows(self) -> int:
-        """Rows of the running batch; 0 for the bare base."""
-        return 0 if self._gates is None else len(self._gates)
 
     @property
     def is_bare(self) -> bool:
@@ -96,14 +95,19 @@ class GateState:
                 self._factors[stack.layout] = found
         return found
 
-    def factors_by_token(self, stack: RankColumns, tokens: int, total: int) -> Tensor:
-        """`factors` for rows of `tokens` tokens, one behind the other, and zeros up to `total`: (total, sum r)."""
-        found = self._by_token.get((stack.layout, tokens, total))
+    def factors_by_token(self, stack: RankColumns, groups: Groups, total: int) -> Tensor:
+        """`factors` of every token of the groups' rows, and zeros up to `total`: (total, sum r)."""
+        found = self._by_token.get((stack.layout, groups, total))
         if found is None:
-            found = self.factors(stack).expand(-1, tokens, -1).flatten(0, 1)
+            by_group = torch.split(self.factors(stack), [rows for rows, _ in groups])
+            by_token = [
+                factors.expand(-1, tokens, -1).flatten(0, 1)
+                for factors, (_, tokens) in zip(by_group, groups, strict=True)
+            ]
+            found = torch.cat(by_token) if len(by_token) > 1 else by_token[0]
             found = F.pad(found, (0, 0, 0, total - len(found)))
             if not found.requires_grad:
-                self._by_token[stack.layout, tokens, total] = found
+                self._by_token[stack.layout, groups, total] = found
         return found
 
 

@@ -179,6 +179,20 @@ class GatedLM(nn.Module):
         # Causal models padded on the right need no mask: nothing real looks at padding.
         return self.decoder(ids) if self.decoder is not None else self.run_base(ids, use_cache=False)
 
+    @property
+    def takes_groups(self) -> bool:
+        """Whether `hidden_together` serves this base and the adapters that are attached."""
+        stacks = (layer.stack for layer in self.gated_layers().values())
+        return self.decoder is not None and not any(stack.dropout for stack in stacks if stack is not None)
+
+    def hidden_together(self, groups: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """`hidden` of every group of ids (rows, tokens), in one pass, under gates for the rows of all groups.
+
+        Only where `takes_groups`: other forwards and dropout know rows of one length.
+        """
+        assert self.decoder is not None
+        return self.decoder.together([ids.to(self.device) for ids in groups])
+
     def run_base(self, ids: Tensor, **options: Any) -> Tensor:
         """Final hidden states by transformers' own forward."""
         self.gates.tokens = ids.shape[1]

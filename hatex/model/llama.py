@@ -2,7 +2,8 @@
 
 QKV is one matmul and gate/up another, the residual stays in float32 (where the weights are float32 too, it is summed
 inside the matmuls that write it), attention is causal without a mask (posts are padded on the right, so nothing real
-ever looks at padding), and scoring runs the last block on one position a row.
+ever looks at padding), and scoring runs the last block on one position a row. Groups of rows of other lengths share
+the matmuls of one pass: each is padded, and attends, on its own.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from hatex.memory import release_device_cache, release_free_pages
 from hatex.model import functions
 from hatex.model.compiled import CompiledFunctions
 from hatex.model.fused import FusedLinear
-from hatex.model.gated import GatedLinear
+from hatex.model.gated import GatedLinear, Groups
 from hatex.model.layercache import LayerCache
 from hatex.model.weights import ResidentWeight
 
@@ -85,7 +86,7 @@ class LlamaBlock(nn.Module):
         self,
         x: Tensor,
         rotary: tuple[Tensor, Tensor],
-        shape: tuple[int, int],
+        groups: Groups,
         last: Tensor | None = None,
         cache: LayerCache | None = None,
         mask: Tensor | None = None,
@@ -93,26 +94,45 @@ class LlamaBlock(nn.Module):
     ) -> Tensor:
         """Hidden states after the block, shape (total, width); without gradients they are written into `x`.
 
-        x holds the tokens of all rows one behind the other, `shape` (rows, tokens), and zeros up to its total. With
-        `last` (rows,), only position `last` of every row is computed behind the keys and values: one token a row.
-        With `cache`, keys and values of earlier tokens come from it and the new ones are appended.
+        x holds the tokens of all rows one behind the other, and zeros up to its total. With more than one of `groups`,
+        none of the following: with `last` (rows,), only position `last` of every row is computed behind the keys and
+        values, one token a row; with `cache`, keys and values of earlier tokens come from it and the new ones are
+        appended; `mask` says what a position sees.
         """
-        rows, tokens = shape
-        qkv = self.qkv(ops.rms_norm(x, self.norm_in, self.eps, self.qkv.room), tokens)
-        q, k, v = ops.split_heads(qkv, *rotary, shape, self.heads, self.kv_heads)
-        if cache is not None:
-            k, v = cache.append(k, v)
-        if last is not None:
-            index = torch.arange(rows, device=x.device)
-            x, q = with_spare_rows(x[index * tokens + last], qkv.dtype), q[index, :, last].unsqueeze(2)
-            mask = (torch.arange(k.shape[2], device=x.device)[None, :] <= last[:, None])[:, None, None, :]
-            tokens = 1
-        attended = functions.join_heads(self._attend(q, k, v, mask), len(x), self.out.room)
-        x = self.out.add_to(x, attended, tokens, ops.add)
+        qkv = self.qkv(ops.rms_norm(x, self.norm_in, self.eps, self.qkv.room), groups)
+        if len(groups) > 1:
+            attended = self._attend_apart(qkv, rotary, groups, ops)
+        else:
+            (shape,) = groups
+            q, k, v = ops.split_heads(qkv, *rotary, shape, self.heads, self.kv_heads)
+            if cache is not None:
+                k, v = cache.append(k, v)
+            if last is not None:
+                rows, tokens = shape
+                index = torch.arange(rows, device=x.device)
+                x, q = with_spare_rows(x[index * tokens + last], qkv.dtype), q[index, :, last].unsqueeze(2)
+                mask = (torch.arange(k.shape[2], device=x.device)[None, :] <= last[:, None])[:, None, None, :]
+                groups = ((rows, 1),)
+            attended = functions.join_heads(self._attend(q, k, v, mask), len(x), self.out.room)
+            del q, k, v
+        x = self.out.add_to(x, attended, groups, ops.add)
         # Gone before the block's widest tensors come.
-        del qkv, q, k, v, attended
-        fused = self.gate_up(ops.rms_norm(x, self.norm_mlp, self.eps, self.gate_up.room), tokens)
-        return self.down.add_to(x, ops.swiglu(fused, self.down.room), tokens, ops.add)
+        del qkv, attended
+        fused = self.gate_up(ops.rms_norm(x, self.norm_mlp, self.eps, self.gate_up.room), groups)
+        return self.down.add_to(x, ops.swiglu(fused, self.down.room), groups, ops.add)
+
+    def _attend_apart(
+        self, qkv: Tensor, rotary: tuple[Tensor, Tensor], groups: Groups, ops: Functions
+    ) -> Tensor:
+        """What each group's rows attend to; the spare rows of `qkv` count to the last one."""
+        totals = [rows * tokens for rows, tokens in groups]
+        totals[-1] += len(qkv) - sum(totals)
+        attended = []
+        for own, shape in zip(torch.split(qkv, totals), groups, strict=True):
+            cos, sin = (t[:, : shape[1]] for t in rotary)
+            q, k, v = ops.split_heads(own, cos, sin, shape, self.heads, self.kv_heads)
+            attended.append(functions.join_heads(self._attend(q, k, v, None), len(own), self.out.room))
+        return torch.cat(attended)
 
 
 def with_spare_rows(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -171,24 +191,43 @@ class LlamaDecoder(nn.Module):
         mask: Tensor | None = None,
     ) -> Tensor:
         """Final hidden states (rows, tokens, width), or (rows, 1, width) of position `last` only."""
-        shape = rows, tokens = (ids.shape[0], ids.shape[1])
-        embedded = self.embed(ids)
+        rows, tokens = ids.shape
+        x = self._run(self.embed(ids).flatten(0, 1), ((rows, tokens),), last, cache, positions, mask)
+        return x[: rows * (tokens if last is None else 1)].view(rows, -1, x.shape[1])
+
+    def together(self, groups: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Final hidden states of every group of ids (rows, tokens), of other tokens each, in one pass."""
+        shapes = tuple((len(ids), ids.shape[1]) for ids in groups)
+        x = self._run(torch.cat([self.embed(ids).flatten(0, 1) for ids in groups]), shapes)
+        sizes = [rows * tokens for rows, tokens in shapes]
+        parts = torch.split(x[: sum(sizes)], sizes)
+        return tuple(part.view(*shape, -1) for part, shape in zip(parts, shapes, strict=True))
+
+    def _run(
+        self,
+        embedded: Tensor,
+        groups: Groups,
+        last: Tensor | None = None,
+        cache: Sequence[LayerCache] | None = None,
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Embedded tokens of all rows (tokens, width) to their final hidden states, and spare rows behind them."""
         # The sum over blocks stays in float32: rounded to bf16 it would tell which batch a post was in.
-        x = with_spare_rows(embedded.flatten(0, 1).float(), embedded.dtype)
+        x = with_spare_rows(embedded.float(), embedded.dtype)
         if positions is None:
-            positions = torch.arange(tokens, device=ids.device).unsqueeze(0)
+            positions = torch.arange(max(tokens for _, tokens in groups), device=x.device).unsqueeze(0)
         cos, sin = (t.unsqueeze(2) for t in self.rotary(embedded, positions))
         first, second = sin.chunk(2, -1)
         rotary = cos, torch.cat([-first, second], -1)
         final = len(self.blocks) - 1
         ops: Functions = functions
-        if self.compiled is not None and cache is None and self.compiled.fits(shape):
+        if self.compiled is not None and cache is None and self.compiled.fits(groups):
             ops = self.compiled
         for i, block in enumerate(self.blocks):
             only = last if i == final else None
             if self.checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, rotary, shape, only, use_reentrant=False)
+                x = checkpoint(block, x, rotary, groups, only, use_reentrant=False)
             else:
-                x = block(x, rotary, shape, only, cache[i] if cache else None, mask, ops)
-        kept = rows * (tokens if last is None else 1)
-        return functions.rms_norm(x, self.norm, self.eps)[:kept].view(rows, -1, x.shape[1])
+                x = block(x, rotary, groups, only, cache[i] if cache else None, mask, ops)
+        return functions.rms_norm(x, self.norm, self.eps)

@@ -89,8 +89,12 @@ class TrainSection(Section):
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     warmup_share: float = Field(default=0.03, ge=0, lt=1)
-    batch_tokens: int = Field(default=400, gt=0)
-    """Token budget of one batch, padding included; rows of similar length share a batch."""
+    batch_tokens: int = Field(default=1600, gt=0)
+    """Token budget of one batch, padding included."""
+    batch_lengths: int = Field(default=4, gt=0)
+    """Groups a batch is cut into: each holds rows of similar length, is padded on its own, and comes from another part
+    of the lengths. A batch of one length learns less: harmful posts are long, so it sees posts of nearly one label.
+    """
     batch_rows: int | None = Field(default=None, gt=0)
     """Most posts of one batch; absent: as many as `batch_tokens` holds."""
     max_tokens: int = Field(default=128, gt=8)
@@ -102,10 +106,8 @@ class TrainSection(Section):
     """Share of training posts whose case, punctuation, mentions and links are varied at random."""
     optimizer: Literal["auto", "adamw", "adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit"] = "auto"
     """`auto`: paged_adamw_32bit on CUDA, adamw elsewhere."""
-    accumulate: int = Field(default=4, gt=0)
-    """Batches per optimizer step, each from another part of the rows' lengths. One batch of them all is up to a third
-    faster, and learns less: harmful posts are long, so that a step of one length sees posts of nearly one label.
-    """
+    accumulate: int = Field(default=1, gt=0)
+    """Batches per optimizer step, each from other parts of the lengths: less memory than one larger batch."""
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
     evaluations: int = Field(default=4, ge=0)
@@ -132,6 +134,21 @@ class TrainSection(Section):
     """Recipe whose engine is measured beside the trained one on the report posts of `eval.data`."""
     threads: int | None = Field(default=None, gt=0)
     """CPU threads; fixed so that a resumed run repeats the uninterrupted one."""
+
+    @property
+    def groups_per_step(self) -> int:
+        """Groups of rows of one length that an optimizer step sees."""
+        return self.batch_lengths * self.accumulate
+
+    @property
+    def group_tokens(self) -> int:
+        """Token budget of one group."""
+        return max(1, self.batch_tokens // self.batch_lengths)
+
+    @property
+    def group_rows(self) -> int | None:
+        """Most posts of one group; None: as many as its tokens hold."""
+        return None if self.batch_rows is None else max(1, self.batch_rows // self.batch_lengths)
 
     @field_validator("adapters")
     @classmethod

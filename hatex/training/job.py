@@ -10,7 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from hatex.recipe.train import AdapterSection, TrainSection
-from hatex.training.batches import plan_batches
+from hatex.training.groups import plan_groups
 from hatex.training.rows import TrainingRow
 
 if TYPE_CHECKING:
@@ -42,24 +42,24 @@ class Job:
     folder: Path
 
     def plan(self) -> list[list[int]]:
-        """Indices of every optimizer step's micro-batches, flattened; whole epochs and the share of the last."""
+        """Indices of every step's groups, one step behind the other; whole epochs and the share of the last."""
         lengths = [len(row.ids) for row in self.rows]
-        batches: list[list[int]] = []
+        groups: list[list[int]] = []
         for epoch in range(math.ceil(self.section.epochs)):
             rng = Random(f"{self.train.seed}/{self.name}/{epoch}")
-            planned = plan_batches(
-                lengths, self.train.batch_tokens, rng, self.train.batch_rows, self.train.accumulate
+            planned = plan_groups(
+                lengths, self.train.group_tokens, rng, self.train.group_rows, self.train.groups_per_step
             )
             share = min(1.0, self.section.epochs - epoch)
-            batches += planned[: max(1, round(share * len(planned)))]
-        return batches
+            groups += planned[: max(1, round(share * len(planned)))]
+        return groups
 
     @property
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
-        return math.ceil(len(self.plan()) / self.train.accumulate)
+        return math.ceil(len(self.plan()) / self.train.groups_per_step)
 
     @property
     def tokens(self) -> int:
         """Tokens of the whole run, padding not counted."""
-        return sum(len(self.rows[i].ids) for batch in self.plan() for i in batch)
+        return sum(len(self.rows[i].ids) for group in self.plan() for i in group)

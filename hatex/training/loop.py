@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from hatex.errors import TrainingError
 from hatex.model.gatedlm import GatedLM
-from hatex.training.batches import collate, plan_batches
 from hatex.training.checkpoint import Progressed, load_checkpoint, save_checkpoint
+from hatex.training.groups import collate, plan_groups
 from hatex.training.job import Job, Trained
 from hatex.training.objective import batch_loss, lora_parameters
 from hatex.training.optimizer import build_optimizer, learning_rate, optimizer_tensors, restore_optimizer
@@ -52,11 +52,11 @@ class AdapterTrainer:
             if layer.stack is not None and len(layer.stack.layout) > 1:
                 layer.stack.train_first_only()
         self.optimizer = build_optimizer(job.train, list(self.parameters.values()))
-        self.batches = job.plan()
-        self.steps = math.ceil(len(self.batches) / job.train.accumulate)
-        self.unit = sum(job.rows[i].weight for batch in self.batches for i in batch) / max(
-            1, len(self.batches)
-        )
+        self.plan = job.plan()
+        self.steps = math.ceil(len(self.plan) / job.train.groups_per_step)
+        # What does not run together runs one behind the other: the same gradients, more slowly.
+        self.together = job.train.batch_lengths if lm.takes_groups else 1
+        self.unit = sum(job.rows[i].weight for group in self.plan for i in group) / max(1, len(self.plan))
         self.at = Progressed(job.key, 0, None, None, (), (), 0.0)
         self.best: dict[str, Tensor] | None = None
 
@@ -94,38 +94,49 @@ class AdapterTrainer:
         peak = self.job.section.lr or train.lr
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, self.steps, peak, train.warmup_share)
-        micro = self.batches[step * train.accumulate : (step + 1) * train.accumulate]
+        size = train.groups_per_step
+        groups = self.plan[step * size : (step + 1) * size]
+        forwards = [groups[at : at + self.together] for at in range(0, len(groups), self.together)]
         with self._seeded(step):
-            total = sum(self._backward(step, indices, len(micro)) for indices in micro)
+            total = sum(self._backward(step, forward, len(groups)) for forward in forwards)
         self.team.sum_gradients(self.parameters.values())
         norm = nn.utils.clip_grad_norm_(list(self.parameters.values()), train.max_grad_norm)
         if not torch.isfinite(norm):
             # Stepping would put numbers that are none into the weights, and the next checkpoint would keep them.
-            raise self._failed("the gradients' norm", norm, step, [i for indices in micro for i in indices])
+            raise self._failed("the gradients' norm", norm, step, _flat(groups))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return total
+        return total / sum(self.job.rows[i].weight for i in _flat(groups))
 
-    def _backward(self, step: int, indices: Sequence[int], parts: int) -> float:
-        """Gradients of this process's rows of one micro-batch; returns what all of its rows add to the mean loss.
+    def _backward(self, step: int, groups: Sequence[Sequence[int]], parts: int) -> float:
+        """Gradients of this process's rows of the groups of one forward; returns the loss of all of their rows.
 
-        The gradient's unit is the mean weight of a batch, not that of this one: batches of long rows hold fewer of
+        The gradient's unit is the mean weight of a group, not that of this one: groups of long rows hold fewer of
         them, and rows with an answer are long, so that harmful posts would count for more than neutral ones.
         """
-        device = self.lm.device
-        mine = self.team.share(indices)
+        device, rank, size = self.lm.device, self.team.rank, self.team.size
+        mine = [self.team.share(group) for group in groups]
         # Who has no row takes part with one that counts nothing: a base that is spread is read by all together.
-        batch = collate([self.job.rows[i] for i in mine or indices[:1]], self.job.pad).to(device)
-        losses, _ = batch_loss(self.lm, batch, self.head, self.job.train.explanation_weight)
-        loss = (losses * batch.weights)[: len(mine)].sum()
-        lost = torch.zeros(len(indices), device=device)
-        lost[self.team.rank :: self.team.size] = (~torch.isfinite(losses.detach()))[: len(mine)].float()
-        total = self.team.sum(loss.detach()) / sum(self.job.rows[i].weight for i in indices)
+        taken = [own or group[:1] for own, group in zip(mine, groups, strict=True)]
+        padded = [collate([self.job.rows[i] for i in rows], self.job.pad).to(device) for rows in taken]
+        losses, _ = batch_loss(self.lm, padded, self.head, self.job.train.explanation_weight)
+        counts = torch.tensor(
+            [bool(own) for own, rows in zip(mine, taken, strict=True) for _ in rows], device=device
+        )
+        weights = torch.cat([group.weights for group in padded])[counts]
+        losses = losses[counts]
+        loss = (losses * weights).sum()
+        total = self.team.sum(loss.detach())
         if not torch.isfinite(total):
-            at = self.team.sum(lost).nonzero()[:, 0].tolist()
+            lost = [torch.zeros(len(group), device=device) for group in groups]
+            mine_lost = torch.split((~torch.isfinite(losses.detach())).float(), [len(own) for own in mine])
+            for flags, own in zip(lost, mine_lost, strict=True):
+                flags[rank::size] = own
+            at = self.team.sum(torch.cat(lost)).nonzero()[:, 0].tolist()
+            indices = _flat(groups)
             raise self._failed("loss", total, step, [indices[i] for i in at] or indices)
         (loss / (self.unit * parts)).backward()  # type: ignore[no-untyped-call]
-        return total.item() / parts
+        return total.item()
 
     def _failed(self, what: str, value: Tensor, step: int, indices: Sequence[int]) -> TrainingError:
         shown = ", ".join(self.job.rows[i].example_id for i in indices[:8])
@@ -171,15 +182,19 @@ class AdapterTrainer:
         self.at, self.best = checkpoint.progressed, checkpoint.best
 
 
+def _flat(groups: Sequence[Sequence[int]]) -> list[int]:
+    return [i for group in groups for i in group]
+
+
 @torch.no_grad()
 def tune_losses(lm: GatedLM, job: Job, head: Tensor, team: Team | None = None) -> NDArray[np.float64]:
     """The vote loss of every tune row, of which there is one at least; shape (rows,), not weighted."""
     team = team or Team()
     found = torch.zeros(len(job.tune_rows), dtype=torch.float64, device=lm.device)
-    batches = plan_batches([len(r.ids) for r in job.tune_rows], 2 * job.train.batch_tokens, Random(0))
-    for indices, counts in team.even_share(batches):
-        batch = collate([job.tune_rows[i] for i in indices], job.pad).to(lm.device)
-        losses, _ = batch_loss(lm, batch, head, 0.0)
+    groups = plan_groups([len(r.ids) for r in job.tune_rows], 2 * job.train.batch_tokens, Random(0))
+    for indices, counts in team.even_share(groups):
+        group = collate([job.tune_rows[i] for i in indices], job.pad).to(lm.device)
+        losses, _ = batch_loss(lm, [group], head, 0.0)
         found[indices] += losses.double() * counts
     return team.sum(found).cpu().numpy()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from hatex.training.batches import collate, plan_batches
+from hatex.training.groups import collate, plan_groups
 from hatex.training.objective import batch_loss
 from hatex.types import LABELS
 
@@ -31,9 +31,9 @@ def measure_rows(
     There is one row at least; `advance` is told the rows of every batch.
     """
     loss, probabilities = 0.0, np.zeros((len(rows), len(LABELS)))
-    for indices in plan_batches([len(row.ids) for row in rows], 2 * job.train.batch_tokens, Random(0)):
-        batch = collate([rows[i] for i in indices], job.pad).to(lm.device)
-        losses, logits = batch_loss(lm, batch, head, 0.0)
+    for indices in plan_groups([len(row.ids) for row in rows], 2 * job.train.batch_tokens, Random(0)):
+        group = collate([rows[i] for i in indices], job.pad).to(lm.device)
+        losses, logits = batch_loss(lm, [group], head, 0.0)
         loss += losses.sum().item()
         probabilities[indices] = logits.float().softmax(-1).cpu().numpy()
         advance(len(indices))

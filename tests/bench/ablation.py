@@ -49,7 +49,7 @@ CHANGES = {
         *(f"train.adapters.{name}.rows.contrast=1" for name in ("full", "microblog", "forums", "wiki")),
         *(f"train.adapters.{name}.rows.insults=1" for name in ("forums", "wiki")),
     ),
-    "steps of one length": ("train.accumulate=1", "train.batch_tokens=1600"),
+    "steps of one length": ("train.batch_lengths=1",),
     "twice the rank": ("train.lora.r=16", "train.lora.alpha=32"),
     "platform adapters start anew": tuple(
         f"train.adapters.{name}.init=null" for name in ("microblog", "forums", "wiki")

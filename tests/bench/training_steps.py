@@ -1,4 +1,5 @@
-"""Tokens per second of training steps of 1,600 tokens, in one batch or in several of other lengths each.
+"""Tokens per second of training steps of 1,600 tokens in four groups of other lengths, in one pass and in four, and of
+one length.
 
 Run: python tests/bench/training_steps.py [--posts N] [--registry DIR]. Every second row has an answer behind its label.
 """
@@ -26,16 +27,24 @@ from hatex.training.rows import TrainingRow
 from hatex.types import LABEL_SETS, NO_PROGRESS
 
 STEP_TOKENS = 1600
-BATCHES = (1, 2, 4)
+GROUPS = 4
+CUTS = {
+    "4 groups in one pass": {"batch_tokens": STEP_TOKENS, "batch_lengths": GROUPS},
+    "4 groups in a pass each": {
+        "batch_tokens": STEP_TOKENS // GROUPS,
+        "batch_lengths": 1,
+        "accumulate": GROUPS,
+    },
+    "one length": {"batch_tokens": STEP_TOKENS, "batch_lengths": 1},
+}
 ANSWER_TOKENS = 16
 LABELS = (100, 200, 300)
 
 
-def steps(folder: Path, dtype: torch.dtype, batches: int) -> Answer:
+def steps(folder: Path, dtype: torch.dtype, cut: dict[str, int]) -> Answer:
     """The loop of `hatex train` with the starter's settings, but for how a step is cut."""
     lm = GatedLM.load(folder, "resident", dtype)
     starter = load_recipe("starter").require("train")
-    cut = {"accumulate": batches, "batch_tokens": STEP_TOKENS // batches}
     train = TrainSection.model_validate(
         starter.model_dump() | cut | {"adapters": {"bench": {}}, "router": None}
     )
@@ -63,7 +72,7 @@ def main() -> None:
     options = parser.parse_args()
     base = ensure_base(load_recipe("starter").base, open_registry(options.registry)).path
     dtype = compute_dtype("auto")
-    contenders = {f"{n} x {STEP_TOKENS // n}": Contender(partial(steps, base, dtype, n)) for n in BATCHES}
+    contenders = {name: Contender(partial(steps, base, dtype, cut)) for name, cut in CUTS.items()}
     laps = race(contenders, options.posts, rounds=3)
     rates = {name: median(lap.tokens / lap.seconds for lap in rounds) for name, rounds in laps.items()}
     slowest = min(rates.values())
@@ -71,7 +80,7 @@ def main() -> None:
         f"{torch.get_num_threads()} threads, {str(dtype).removeprefix('torch.')}, {options.posts} rows a round"
     )
     for name, rate in rates.items():
-        print(f"{name:>8} tokens: {rate:5.0f} tokens/s, {rate / slowest:.2f} x the slowest")
+        print(f"{name:>23}: {rate:5.0f} tokens/s, {rate / slowest:.2f} x the slowest")
 
 
 if __name__ == "__main__":

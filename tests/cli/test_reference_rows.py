@@ -114,7 +114,7 @@ def test_training(options, prepared, tmp_path, monkeypatch, capsys):
         train.seed,
     )
     assert settings == (2048, 4e-4, 0.03, "auto", 0.3, 4761)
-    assert (train.batch_rows, train.accumulate) == (8, 1)
+    assert (train.group_rows, train.groups_per_step) == (8, 1)
     assert train.checkpoint_every == 25
     assert {section.epochs for section in train.adapters.values()} == {1.0}
     section = {

@@ -216,10 +216,11 @@ def test_any_gates_and_shapes_equal_the_dense_sum(
     with torch.set_grad_enabled(with_gradients):
         apart = torch.cat([layer(x) for layer in linears], -1)
         fused = FusedLinear(linears)
+        groups = ((len(rows), tokens),)
         # Five rows of the input belong to no post.
         with_room = F.pad(x.flatten(0, 1), (0, fused.room, 0, 5))
-        together = fused(with_room.clone(), tokens)
-        added = fused.add_to(torch.ones_like(together), with_room, tokens)[:-5].view(apart.shape)
+        together = fused(with_room.clone(), groups)
+        added = fused.add_to(torch.ones_like(together), with_room, groups)[:-5].view(apart.shape)
         together = together[:-5].view(apart.shape)
         as_views = torch.cat([layer(x) for layer in linears], -1)
     torch.testing.assert_close(as_views, apart)

@@ -16,7 +16,7 @@ from hatex.errors import UsageError
 from hatex.model.cache import PromptCache
 from hatex.model.gatedlm import GatedLM
 from hatex.model.policy import compute_device
-from hatex.training.batches import collate
+from hatex.training.groups import collate
 from hatex.training.objective import batch_loss, lora_parameters
 from hatex.training.rows import TrainingRow
 
@@ -57,7 +57,7 @@ def test_training_stays_on_the_models_device(lm: GatedLM, answer: float) -> None
         for i in range(3)
     ]
     batch = collate(rows, 0).to(lm.device)
-    losses, logits = batch_loss(lm, batch, lm.vocabulary[[5, 6, 7]], answer)
+    losses, logits = batch_loss(lm, [batch], lm.vocabulary[[5, 6, 7]], answer)
     assert logits.shape == (3, 3)
     (losses * batch.weights).sum().backward()
     for parameter in lora_parameters(lm).values():

@@ -143,7 +143,6 @@ def recipe_of(ground: Ground, prepared: Path) -> Callable[..., Recipe]:
             "data": str(prepared),
             "lora": {"r": 2},
             "batch_tokens": 400,
-            "accumulate": 1,
             "max_tokens": 64,
             "evaluations": 2,
             "checkpoint_every": 2,

@@ -39,7 +39,7 @@ def trainer_of(ground, tokenizer, make_example, tmp_path):
             "data": "d",
             "adapters": {"a": {}},
             "batch_tokens": 300,
-            "accumulate": 1,
+            "batch_lengths": 1,
             "lora": {"r": 2},
             "lr": 1e-2,
         } | train
@@ -98,13 +98,13 @@ def test_a_checkpoint_is_worse_only_beyond_a_standard_error() -> None:
 
 def test_a_post_counts_as_much_in_a_batch_of_few_as_in_one_of_many(trainer_of) -> None:
     trainer = trainer_of()
-    trainer.batches, trainer.unit = [[0, 1, 2, 3], [4]], 1.0
+    trainer.plan, trainer.unit = [[0, 1, 2, 3], [4]], 1.0
     by_batch = [gradients(trainer, step) for step in range(2)]
     alone = []
     for i in range(5):
         for parameter in trainer.parameters.values():
             parameter.grad = None
-        trainer._backward(0, [i], 1)
+        trainer._backward(0, [[i]], 1)
         alone.append(torch.cat([p.grad.flatten() for p in trainer.parameters.values()]))
     torch.testing.assert_close(by_batch[0], sum(alone[:4]), rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(by_batch[1] - by_batch[0], alone[4], rtol=1e-3, atol=1e-5)
@@ -116,7 +116,7 @@ def test_a_rows_weight_multiplies_its_gradient_and_its_share_of_the_tune_loss(tr
     for weight in (1.0, 3.0):
         trainer.job = replace(trainer.job, rows=[replace(trainer.job.rows[0], weight=weight)])
         trainer.optimizer.zero_grad()
-        trainer._backward(0, [0], 1)
+        trainer._backward(0, [[0]], 1)
         found.append(torch.cat([p.grad.flatten() for p in trainer.parameters.values()]))
     assert found[0].abs().sum() > 0
     torch.testing.assert_close(found[1], 3 * found[0])
@@ -131,8 +131,8 @@ def test_a_rows_weight_multiplies_its_gradient_and_its_share_of_the_tune_loss(tr
 
 def test_the_unit_of_the_gradient_is_the_mean_weight_of_a_batch(trainer_of) -> None:
     trainer = trainer_of()
-    assert trainer.unit == pytest.approx(24 / len(trainer.batches))
-    assert len(trainer.batches) > 1
+    assert trainer.unit == pytest.approx(24 / len(trainer.plan))
+    assert len(trainer.plan) > 1
 
 
 def test_steps_follow_the_recipes_schedule_norm_and_decay(trainer_of) -> None:
@@ -216,8 +216,8 @@ def test_a_checkpoint_of_another_recipe_is_refused(trainer_of) -> None:
 
 def test_a_loss_that_is_no_number_stops_with_step_and_examples(trainer_of) -> None:
     trainer = trainer_of()
-    poisoned = trainer.batches[2][-1]
-    assert len(trainer.batches[2]) > 2
+    poisoned = trainer.plan[2][-1]
+    assert len(trainer.plan[2]) > 2
     row = trainer.job.rows[poisoned]
     rows = list(trainer.job.rows)
     rows[poisoned] = replace(row, shares=(math.nan, *row.shares[1:]))
@@ -232,8 +232,8 @@ def test_gradients_that_are_no_numbers_reach_no_weights(trainer_of, monkeypatch)
     trainer = trainer_of()
     backward = trainer._backward
 
-    def poison(step: int, indices: list[int], parts: int) -> float:
-        loss = backward(step, indices, parts)
+    def poison(step: int, groups: list[list[int]], parts: int) -> float:
+        loss = backward(step, groups, parts)
         if step == 1:
             next(iter(trainer.parameters.values())).grad.fill_(math.inf)
         return loss
@@ -309,12 +309,41 @@ def test_checkpoints_hold_everything_and_are_readable_by_their_key(tmp_path: Pat
 def test_accumulated_batches_weigh_like_one_step(trainer_of) -> None:
     """Two batches in one step: the mean of their gradients."""
     one, two = trainer_of(), trainer_of(accumulate=2)
-    two.batches = one.batches
+    two.plan = one.plan
     assert two.steps == math.ceil(one.steps / 2)
     first = gradients(trainer_of())
     second = gradients(trainer_of(), step=1)
     # The second step of the plain run has another learning rate, which gradients do not know of.
     torch.testing.assert_close(gradients(two), (first + second) / 2, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+@pytest.mark.parametrize("answers", [0.0, 0.7])
+def test_groups_in_one_pass_have_the_gradients_of_one_behind_the_other(
+    trainer_of, answers: float, checkpointing: bool
+) -> None:
+    train = {"batch_lengths": 3, "explanation_weight": answers}
+    together, apart = trainer_of(**train), trainer_of(**train, fast=False)
+    assert (together.together, apart.together) == (3, 1)
+    assert len({len(together.job.rows[group[0]].ids) for group in together.plan[:3]}) > 1
+    together.lm.checkpoint_activations(checkpointing)
+    torch.testing.assert_close(gradients(together), gradients(apart), rtol=1e-3, atol=1e-5)
+    assert together._step(1) == pytest.approx(apart._step(1), rel=1e-4)
+
+
+def test_dropout_keeps_groups_apart(trainer_of) -> None:
+    assert trainer_of(lora={"r": 2, "dropout": 0.1}, batch_lengths=3).together == 1
+
+
+def test_a_loss_that_is_no_number_is_found_in_a_pass_of_several_groups(trainer_of) -> None:
+    trainer = trainer_of(batch_lengths=3)
+    poisoned = trainer.plan[4][-1]
+    rows = list(trainer.job.rows)
+    rows[poisoned] = replace(rows[poisoned], shares=(math.nan, *rows[poisoned].shares[1:]))
+    trainer.job = replace(trainer.job, rows=rows)
+    with pytest.raises(TrainingError, match=r"step 2 of adapter a; examples") as caught:
+        trainer.run(resume=False)
+    assert caught.value.message.endswith(f"; examples {rows[poisoned].example_id}")
 
 
 @pytest.mark.parametrize("fast", [True, False])

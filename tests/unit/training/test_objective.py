@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from hatex.data.prompts import load_prompt
 from hatex.model.gatedlm import GatedLM
-from hatex.training.batches import collate
 from hatex.training.encoding import encode_rows, label_tokens
+from hatex.training.groups import collate
 from hatex.training.losses import vote_loss
 from hatex.training.objective import batch_loss
 
@@ -30,7 +30,7 @@ def test_a_row_costs_its_votes_and_a_share_of_its_answer(
         label_tokens(prompt, tokenizer),
     )
     batch, head = collate(rows, 0), lm.vocabulary[labels]
-    losses, logits = batch_loss(lm, batch, head, weight)
+    losses, logits = batch_loss(lm, [batch], head, weight)
     for i, row in enumerate(rows):
         lm.set_gates(None)
         whole = lm.model(torch.tensor([row.ids])).logits[0]

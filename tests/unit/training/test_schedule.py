@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hatex.errors import TrainingError
 from hatex.recipe.train import AdapterSection, TrainSection
-from hatex.training.batches import collate, plan_batches
+from hatex.training.groups import collate, plan_groups
 from hatex.training.job import Job
 from hatex.training.optimizer import check_optimizer, learning_rate
 from hatex.training.rows import TrainingRow
@@ -21,17 +21,17 @@ LENGTHS = st.lists(st.integers(1, 60), max_size=50)
 
 @given(LENGTHS, st.integers(1, 200), st.none() | st.integers(1, 6), st.integers(0, 5))
 def test_plans_hold_every_row_once_within_the_budget(lengths, budget, most, seed) -> None:
-    plan = plan_batches(lengths, budget, Random(seed), most)
+    plan = plan_groups(lengths, budget, Random(seed), most)
     assert sorted(i for batch in plan for i in batch) == list(range(len(lengths)))
     for batch in plan:
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= budget
         assert most is None or len(batch) <= most
-    assert plan == plan_batches(lengths, budget, Random(seed), most)
+    assert plan == plan_groups(lengths, budget, Random(seed), most)
 
 
 def test_rows_of_a_batch_are_about_equally_long() -> None:
     lengths = [i % 50 + 1 for i in range(400)]
-    plan = plan_batches(lengths, 200, Random(0))
+    plan = plan_groups(lengths, 200, Random(0))
     padded = sum(len(b) * max(lengths[i] for i in b) for b in plan)
     assert padded < 1.05 * sum(lengths)
     assert [max(lengths[i] for i in b) for b in plan] != sorted(max(lengths[i] for i in b) for b in plan)
@@ -40,7 +40,7 @@ def test_rows_of_a_batch_are_about_equally_long() -> None:
 @pytest.mark.parametrize("rows", [200, 203, 206])
 def test_a_step_of_several_batches_sees_every_part_of_the_lengths(rows: int) -> None:
     lengths = list(range(20, 20 + rows))
-    plan = plan_batches(lengths, 400, Random(0), together=4)
+    plan = plan_groups(lengths, 400, Random(0), together=4)
     assert sorted(i for batch in plan for i in batch) == list(range(rows))
     ranks = {max(batch): rank for rank, batch in enumerate(sorted(plan, key=max))}
     for at in range(0, len(plan) - 3, 4):
@@ -69,7 +69,7 @@ def job(**train) -> Job:
     rows = [TrainingRow(str(i), "d", (1,) * (1 + i % 7), 0, (), share, 1.0) for i in range(40)]
     section = AdapterSection(epochs=epochs)
     settings = TrainSection.model_validate(
-        {"data": "d", "adapters": {"a": section}, "batch_tokens": 20, "accumulate": 1} | train
+        {"data": "d", "adapters": {"a": section}, "batch_tokens": 20, "batch_lengths": 1} | train
     )
     return Job("a", section, settings, rows, [], 0, "", None)
 
@@ -82,6 +82,7 @@ def test_a_plan_has_whole_epochs_and_the_share_of_the_last() -> None:
     assert two.plan()[: len(one.plan())] != two.plan()[len(one.plan()) :]
     assert one.tokens == sum(len(row.ids) for row in one.rows)
     assert job(accumulate=3).steps == -(-one.steps // 3)
+    assert job(accumulate=3, batch_lengths=2, batch_tokens=40).steps == -(-one.steps // 6)
     assert job(seed=1).plan() != job(seed=2).plan()
 
 

@@ -1,4 +1,4 @@
-"""Batches of rows of similar length under a token budget, in a seeded order that a resumed run repeats."""
+"""Groups of rows of similar length under a token budget, in a seeded order that a resumed run repeats."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hatex.types import LABEL_SETS
 
 
 @dataclass(frozen=True)
-class Batch:
+class Group:
     """Padded rows. ids (rows, tokens), label_at (rows,), shares (rows, sets), weights (rows,), gates (rows, adapters).
 
     `answer_rows` and `answer_positions` (answer tokens,) point at the supervised tokens in `ids`.
@@ -31,42 +31,42 @@ class Batch:
     answer_rows: Tensor
     answer_positions: Tensor
 
-    def to(self, device: torch.device) -> Batch:
-        """The batch with its tensors on `device`."""
+    def to(self, device: torch.device) -> Group:
+        """The group with its tensors on `device`."""
         moved: dict[str, Any] = {
             name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
         }
         return replace(self, **moved)
 
 
-def plan_batches(
+def plan_groups(
     lengths: Sequence[int], max_tokens: int, rng: Random, max_rows: int | None = None, together: int = 1
 ) -> list[list[int]]:
-    """Indices of each batch: `rows x longest row <= max_tokens` (one longer row makes a batch of its own), at most
+    """Indices of each group: `rows x longest row <= max_tokens` (one longer row makes a group of its own), at most
     `max_rows` rows.
 
-    Rows are shuffled before they are sorted by length, and the batches afterwards: equal seeds give equal plans.
-    Of any `together` batches in a row, each comes from another part of the lengths. A harmful post has an answer behind
+    Rows are shuffled before they are sorted by length, and the groups afterwards: equal seeds give equal plans.
+    Of any `together` groups in a row, each comes from another part of the lengths. A harmful post has an answer behind
     its label and is long, so that a step of one length would see posts of nearly one label.
     """
     order = list(range(len(lengths)))
     rng.shuffle(order)
     order.sort(key=lambda i: lengths[i])
-    batches: list[list[int]] = []
+    groups: list[list[int]] = []
     for index in order:
-        rows = len(batches[-1]) + 1 if batches else 0
+        rows = len(groups[-1]) + 1 if groups else 0
         if rows and rows * lengths[index] <= max_tokens and (max_rows is None or rows <= max_rows):
-            batches[-1].append(index)
+            groups[-1].append(index)
         else:
-            batches.append([index])
-    ends = [round(part * len(batches) / together) for part in range(together + 1)]
-    parts = [batches[start:end] for start, end in pairwise(ends)]
+            groups.append([index])
+    ends = [round(part * len(groups) / together) for part in range(together + 1)]
+    parts = [groups[start:end] for start, end in pairwise(ends)]
     for part in parts:
         rng.shuffle(part)
-    return [batch for step in zip_longest(*parts) for batch in step if batch is not None]
+    return [group for step in zip_longest(*parts) for group in step if group is not None]
 
 
-def collate(rows: Sequence[TrainingRow], pad: int) -> Batch:
+def collate(rows: Sequence[TrainingRow], pad: int) -> Group:
     """Pad rows on the right; partners that a row does not name weigh nothing in it."""
     width = max(len(row.ids) for row in rows)
     ids = torch.full((len(rows), width), pad)
@@ -77,7 +77,7 @@ def collate(rows: Sequence[TrainingRow], pad: int) -> Batch:
         gates[i, : len(row.gates)] = torch.tensor(row.gates)
     answers = [(i, at) for i, row in enumerate(rows) for at in row.answer_at]
     shares = torch.tensor([row.shares for row in rows], dtype=torch.float32).view(-1, len(LABEL_SETS))
-    return Batch(
+    return Group(
         ids,
         torch.tensor([len(row.ids) for row in rows]),
         torch.tensor([row.label_at for row in rows]),
