@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -33,19 +32,15 @@ from engine_baselines import (
     stock_training,
 )
 from torch import Tensor
+from training import adapter_training
 from usage import run_measured
 
 from hatex.model.base import compute_dtype, ensure_base
 from hatex.model.gatedlm import GatedLM
 from hatex.model.scoring import plan, score_labels
 from hatex.recipe import load_recipe
-from hatex.recipe.train import TrainSection
 from hatex.registry import open_registry
-from hatex.training.initial import fresh_adapter
 from hatex.training.job import Job
-from hatex.training.loop import AdapterTrainer
-from hatex.training.rows import TrainingRow
-from hatex.types import LABEL_SETS, NO_PROGRESS
 
 PARTS = ("route", "compare", "sweep", "training")
 LABELS = [[100], [101], [102]]
@@ -57,6 +52,8 @@ OURS, COMPILED, MATMULS = (
 AIMS = {"add_weighted_adapter": "40x", "PEFT": "5x", "eager": "1.0x", "BERT": "3x"}
 """Of a baseline as it ships."""
 TRAINED_ROWS = 8
+STOCK_SETTINGS = {"lora": {"r": 16, "alpha": 32}, "batch_lengths": 1}
+"""What the stock loop does: a step a batch, at the rank of its adapter."""
 
 
 def engine(folder: Path, dtype: torch.dtype, count: int, r: int, *, is_compiled: bool = False) -> Answer:
@@ -98,27 +95,6 @@ class InputOrder(Job):
     def plan(self) -> list[list[int]]:
         indices = list(range(len(self.rows)))
         return [indices[i : i + TRAINED_ROWS] for i in range(0, len(indices), TRAINED_ROWS)]
-
-
-def adapter_training(folder: Path, dtype: torch.dtype) -> Answer:
-    """The loop of `hatex train`, with the checkpoint that it writes at the end; without tune rows to evaluate on."""
-    lm = GatedLM.load(folder, "resident", dtype)
-    train = TrainSection.model_validate(
-        {"data": "none", "adapters": {"bench": {}}, "lora": {"r": 16, "alpha": 32}}
-    )
-
-    def row(number: int, prompt: Sequence[int]) -> TrainingRow:
-        shares = tuple(float(i == number % 3) for i in range(len(LABEL_SETS)))
-        return TrainingRow(str(number), "bench", tuple(prompt), len(prompt) - 1, (), shares, 1.0)
-
-    def answer(prompts: Prompts) -> None:
-        rows = [row(number, prompt) for number, prompt in enumerate(prompts)]
-        lm.attach([fresh_adapter(lm, "bench", train.lora, train.seed)], trainable=True)
-        with tempfile.TemporaryDirectory() as scratch:
-            job = InputOrder("bench", train.adapters["bench"], train, rows, (), 0, "bench", Path(scratch))
-            AdapterTrainer(lm, job, [label[0] for label in LABELS], NO_PROGRESS).run(resume=False)
-
-    return answer
 
 
 def rate(laps: Sequence[Lap]) -> float:
@@ -188,7 +164,9 @@ def sweep(folder: Path, dtype: torch.dtype, size: int, rounds: int) -> None:
 def training(folder: Path, dtype: torch.dtype, size: int, rounds: int) -> None:
     """Both loops on the same batches of eight posts in input order."""
     rows = {
-        "hatex train": Contender(partial(adapter_training, folder, dtype)),
+        "hatex train": Contender(
+            partial(adapter_training, folder, dtype, STOCK_SETTINGS, job_type=InputOrder)
+        ),
         "stock Trainer": Contender(partial(stock_training, folder, dtype, TRAINED_ROWS)),
     }
     laps = race(rows, size, rounds)
