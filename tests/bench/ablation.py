@@ -12,6 +12,7 @@ import argparse
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +40,7 @@ from hatex.workflows.partial import write_whole
 from hatex.workflows.train import train
 
 AS_IT_STANDS = "as it stands"
+FULL_ALONE = "full alone, on as many rows"
 CHANGES = {
     AS_IT_STANDS: (),
     "another seed": ("train.seed=1",),
@@ -59,22 +61,11 @@ CHANGES = {
         "train.adapters.wiki.partners=[full, microblog]",
         "train.adapters.forums.partners=[full, microblog, wiki]",
     ),
-    # All rows that the blend's adapters see one after the other, borrowed ones too, in one run over one adapter.
-    "full alone, on as many rows": tuple(
-        f"train.adapters.full.rows.{dataset}={count}"
-        for dataset, count in {
-            "hatexplain": 1632,
-            "davidson": 684,
-            "stormfront": 550,
-            "jigsaw_balanced": 450,
-            "jigsaw_multilabel": 120,
-            "contrast": 70,
-            "insults": 30,
-        }.items()
-    ),
+    # Its rows are counted once the recipe as it stands is trained: `rows_of_all`.
+    FULL_ALONE: (),
 }
 BLEND = "blend"
-ANSWERS_BY = {"full alone, on as many rows": "full"}
+ANSWERS_BY = {FULL_ALONE: "full"}
 """The strategy that a variant is about, where that is not its blend."""
 RIVALS = ("full", "uniform")
 """Strategies that every variant is asked for beside its blend: is the blend still above them?"""
@@ -113,9 +104,22 @@ class Posts:
         return Posts(as_written, [replace(each, form="common") for each in as_written])
 
 
-def measure(name: str, registry: Registry, posts: Posts, progress: Progress) -> Outcome:
+def rows_of_all(trained: Registry) -> tuple[str, ...]:
+    """All rows that the adapters in `trained` saw one after the other, borrowed ones too, as rows of `full`.
+
+    Raises RegistryError if one of them is not there.
+    """
+    rows: Counter[str] = Counter()
+    for name in load_recipe("ablation").require("train").adapters:
+        rows.update(trained.find("adapter", name).manifest.extra["rows"])
+    return tuple(f"train.adapters.full.rows.{dataset}={count}" for dataset, count in rows.items())
+
+
+def measure(
+    name: str, changes: Sequence[str], registry: Registry, posts: Posts, progress: Progress
+) -> Outcome:
     """Train what is not trained yet, then answer the report posts."""
-    recipe = load_recipe("ablation", CHANGES[name])
+    recipe = load_recipe("ablation", changes)
     train(recipe, registry, resume=True, progress=progress)
     engine = load_engine(recipe, registry, progress=progress)
     section = recipe.require("eval")
@@ -206,11 +210,15 @@ def main() -> None:
     progress = build_console(as_json=False, quiet=False).progress()
     recipe = load_recipe("ablation")
     posts = Posts.load(recipe.require("eval"), progress)
+
+    def registry_of(name: str) -> Registry:
+        return Registry((arguments.registry / re.sub(r"\W+", "-", name)).resolve(), None)
+
     outcomes = {}
     for name in arguments.only:
-        folder = (arguments.registry / re.sub(r"\W+", "-", name)).resolve()
-        share_models(arguments.registry.resolve(), folder)
-        outcomes[name] = measure(name, Registry(folder, None), posts, progress)
+        share_models(arguments.registry.resolve(), registry_of(name).root)
+        changes = rows_of_all(registry_of(AS_IT_STANDS)) if name == FULL_ALONE else CHANGES[name]
+        outcomes[name] = measure(name, changes, registry_of(name), posts, progress)
     document = describe(outcomes, recipe)
     Console(width=170).print(render_document(document, 170))
     if arguments.markdown is not None:
