@@ -43,7 +43,7 @@ gate: install  ## Hold the starter to its bounds (recipes/gate.yaml): `hatex eva
 	@test -f build/starter/examples.parquet || $(BIN)/hatex prepare starter --only data
 	$(BIN)/hatex eval gate
 
-starter: dev  ## Train what ships in hatex/starter (about two hours on 2 cores with AMX); resumes.
+starter: dev  ## Train what ships in hatex/starter (about 80 minutes on 2 cores with AMX); resumes.
 	$(BIN)/hatex prepare starter --only data
 	$(BIN)/hatex train starter --resume --registry build/registry
 	rm -rf hatex/starter/adapters hatex/starter/routers
