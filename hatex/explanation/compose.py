@@ -48,7 +48,7 @@ _SUMMARIES: Final[Mapping[tuple[Label, bool], tuple[str, ...]]] = {
     ("offensive", True): (
         "The post {would} read as offensive; it touches on {groups}.",
         "{Readers} find this post insulting; it is about {groups}.",
-        "The wording {would} offend, and {groups} are in view.",
+        "The wording {would} offend, with {groups} in view.",
     ),
     ("offensive", False): (
         "The post {would} read as offensive rather than hateful.",

@@ -65,6 +65,13 @@ def test_verbs_follow_the_number_of_words() -> None:
         assert re.match(r"The words “circus” and “clowns” (carry|make) ", reason)
 
 
+@pytest.mark.parametrize("label", ["hate", "offensive"])
+def test_verbs_agree_with_a_group_that_is_one(label: Label) -> None:
+    for summary, reason in variants(label, ["Other group"], ["circus,"]):
+        assert "another group" in summary
+        assert not re.search(r"another group (are|have|were)\b", f"{summary} {reason}")
+
+
 def test_a_neutral_post_is_told_why() -> None:
     for summary, reason in variants("neutral", [], []):
         assert re.search(r"neutral|nothing offensive|ordinary", summary)
