@@ -188,8 +188,10 @@ class GatedLM(nn.Module):
     def hidden_together(self, groups: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """`hidden` of every group of ids (rows, tokens), in one pass, under gates for the rows of all groups.
 
-        Only where `takes_groups`: other forwards and dropout know rows of one length.
+        More than one only where `takes_groups`: other forwards and dropout know rows of one length.
         """
+        if len(groups) == 1:
+            return (self.hidden(groups[0]),)
         assert self.decoder is not None
         return self.decoder.together([ids.to(self.device) for ids in groups])
 

@@ -41,9 +41,7 @@ def batch_loss(
         logits = lm.last_hidden(groups[0].ids, groups[0].label_at + 1, gates) @ head.t()
         return vote_loss(logits, shares), logits
     lm.set_gates(gates)
-    ids = [g.ids for g in groups]
-    hidden = lm.hidden_together(ids) if len(groups) > 1 else (lm.hidden(ids[0]),)
-    found = list(zip(hidden, groups, strict=True))
+    found = list(zip(lm.hidden_together([g.ids for g in groups]), groups, strict=True))
     at_label = [h[torch.arange(len(h), device=h.device), g.label_at] for h, g in found]
     logits = torch.cat(at_label) @ head.t()
     votes = vote_loss(logits, shares)

@@ -216,9 +216,10 @@ def main() -> None:
 
     outcomes = {}
     for name in arguments.only:
-        share_models(arguments.registry.resolve(), registry_of(name).root)
+        registry = registry_of(name)
+        share_models(arguments.registry.resolve(), registry.root)
         changes = rows_of_all(registry_of(AS_IT_STANDS)) if name == FULL_ALONE else CHANGES[name]
-        outcomes[name] = measure(name, changes, registry_of(name), posts, progress)
+        outcomes[name] = measure(name, changes, registry, posts, progress)
     document = describe(outcomes, recipe)
     Console(width=170).print(render_document(document, 170))
     if arguments.markdown is not None:
